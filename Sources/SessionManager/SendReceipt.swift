@@ -1,0 +1,7 @@
+/// What became of a message that was sent to one session.
+public enum SendReceipt: Sendable, Hashable {
+    /// The message is in the log under this id: it is delivered now, or when the client resumes its stream.
+    case sent(EventID)
+    /// No such session is known, so the message went nowhere.
+    case unknownSession
+}

@@ -1,0 +1,58 @@
+/// Opens SSE streams in this process and sends messages to streams in any process.
+///
+/// A *stream* has an id; the standalone stream of an MCP session has the id of the session. At any moment a stream is
+/// held by at most one process, and a message reaches it there, whichever process sent it.
+public protocol StreamSessionManager: Sendable {
+    /// Opens the stream `id` in this process and hands its messages to `controller` from then on.
+    ///
+    /// With ``StreamOptions/lastEventID`` the stream is resumed: what followed that event is handed over first, then
+    /// what is sent from now on, without a gap and without a duplicate, wherever the stream was held before.
+    ///
+    /// - Throws: ``SessionManagerError`` with code ``SessionManagerError/Code/streamHeld`` when another live process
+    ///   holds the stream and no last event id was given, ``SessionManagerError/Code/sessionLimitReached`` when the
+    ///   store is full, and ``SessionManagerError/Code/invalidArgument`` for an id that cannot be one.
+    @discardableResult
+    func create(
+        _ id: String,
+        controller: any StreamController,
+        options: StreamOptions
+    ) async throws(SessionManagerError) -> StreamOpening
+
+    /// Lets go of the stream `id`, whose client is gone. The stream stays resumable until retention ends.
+    ///
+    /// A stream that this process does not hold is left alone.
+    func detach(_ id: String) async throws(SessionManagerError)
+
+    /// Ends the stream `id` wherever it is held: its controller is closed with ``StreamClosing/ended``.
+    func delete(_ id: String) async throws(SessionManagerError)
+
+    /// Whether the stream `id` is open in a process that is alive.
+    func has(_ id: String) async throws(SessionManagerError) -> Bool
+
+    /// Sends `data` to the standalone streams of `sessions`, or to every open stream when `sessions` is `nil`.
+    ///
+    /// - Returns: one receipt for each of `sessions`, in that order; for a broadcast, exactly one.
+    /// - Throws: ``SessionManagerError`` with code ``SessionManagerError/Code/messageTooLarge`` when `data` is over the
+    ///   store's limit, and then nothing was sent to anybody.
+    @discardableResult
+    func send(_ sessions: [String]?, data: String) async throws(SessionManagerError) -> [SendReceipt]
+
+    /// Sends `data` to every session that subscribed to the resource `uri`, and returns to how many.
+    @discardableResult
+    func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int
+
+    /// Sends `data` to every session whose log level lets a message of `level` through, and returns to how many.
+    @discardableResult
+    func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int
+}
+
+extension StreamSessionManager {
+    /// Opens the stream `id` with the default options.
+    @discardableResult
+    public func create(
+        _ id: String,
+        controller: any StreamController
+    ) async throws(SessionManagerError) -> StreamOpening {
+        try await create(id, controller: controller, options: StreamOptions())
+    }
+}
