@@ -53,6 +53,8 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
     detached bigint;
 BEGIN
+    -- Waits for streams that are being attached to it, and lets no further one in.
+    PERFORM FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store FOR UPDATE;
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
     WHERE st.node = stop_node.node AND st.store = s.store;
     GET DIAGNOSTICS detached = ROW_COUNT;

@@ -75,6 +75,28 @@ $$;
 COMMENT ON FUNCTION tmcp._raise_session_not_found(text) IS
     'Raises TM007, with the same words whether a session does not exist or belongs to another principal.';
 
+CREATE FUNCTION tmcp._hold_node(s tmcp.stores, node bigint) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM tmcp.nodes AS n
+    WHERE n.node = _hold_node.node AND n.store = s.store AND n.node IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
+    FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM009',
+            MESSAGE = format('node %s is not alive', coalesce(_hold_node.node::text, 'null')),
+            DETAIL = format('It was silent for %s, was stopped, or never registered in store %L.',
+                            s.freshness_window, s.name),
+            HINT = 'Register with tmcp.register_node(store) and attach again.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tmcp._hold_node(tmcp.stores, bigint) IS
+    'Makes sure that a node is alive, and until commit that it is not stopped or removed while streams are attached '
+    'to it. Raises TM009.';
+
 CREATE FUNCTION tmcp.attach_batch(
     store text,
     node bigint,
@@ -108,19 +130,7 @@ BEGIN
     PERFORM tmcp._check_id(a.id), tmcp._check_id(coalesce(a.session_id, a.id))
     FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id);
 
-    -- Held until commit, so that the node cannot be stopped or expire in between and leave these streams behind.
-    PERFORM FROM tmcp.nodes AS n
-    WHERE n.node = attach_batch.node AND n.store = s.store AND n.node IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
-    FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'TM009',
-            MESSAGE = format('node %s is not alive', coalesce(attach_batch.node::text, 'null')),
-            DETAIL = format('It was silent for %s, was stopped, or never registered in store %L.',
-                            s.freshness_window, s.name),
-            HINT = 'Register with tmcp.register_node(store) and attach again.';
-    END IF;
-
+    PERFORM tmcp._hold_node(s, attach_batch.node);
     -- What belongs to a session of another principal is as if it did not exist, and is left alone.
     SELECT array_agg(a.id ORDER BY a.id) INTO wanted
     FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
@@ -263,6 +273,51 @@ own_channel.
 Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by a live node; TM007 no such session for that
 principal; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
+
+CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
+RETURNS TABLE (place bigint, state text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(reattach.store);
+    new_position bigint;
+BEGIN
+    PERFORM tmcp._hold_node(s, reattach.node);
+    PERFORM FROM tmcp.streams AS st
+    WHERE st.store = s.store AND st.stream = ANY (reattach.streams)
+    ORDER BY st.id
+    FOR UPDATE;
+    new_position := tmcp._next_event_ids(1);
+
+    RETURN QUERY
+    WITH decided AS (
+        SELECT a.place, st.stream, CASE
+            -- Whoever took the stream in between did so at a later event.
+            WHEN st.stream IS NULL OR st.attached_after > a.position THEN 'lost'
+            WHEN a.last_event_id < greatest(st.purged_through,
+                                            CASE WHEN st.id = st.session_id THEN b.purged_through END) THEN 'purged'
+            ELSE 'attached' END AS state
+        FROM unnest(reattach.streams, reattach.positions, reattach.last_event_ids) WITH ORDINALITY
+            AS a (stream, position, last_event_id, place)
+        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.stream = a.stream
+        LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
+    ), attached AS (
+        UPDATE tmcp.streams AS st SET node = reattach.node, attached_after = new_position, detached_at = NULL
+        FROM decided AS d WHERE st.stream = d.stream AND d.state = 'attached'
+    )
+    SELECT d.place, d.state FROM decided AS d ORDER BY d.place;
+END
+$$;
+COMMENT ON FUNCTION tmcp.reattach(text, bigint, bigint[], bigint[], bigint[]) IS
+$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since.
+
+Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
+last_event_ids, the last event that each has delivered.
+Returns: for each stream in its place, from 1: "attached" (tmcp.fetch_messages gives what it missed), "purged" (not
+attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended).
+Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
+Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
 
 CREATE FUNCTION tmcp.replay(
     store text,
