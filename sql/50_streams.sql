@@ -275,7 +275,7 @@ principal; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
 CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
-RETURNS TABLE (place bigint, state text)
+RETURNS TABLE (place bigint, state text, event_id bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -306,7 +306,7 @@ BEGIN
         UPDATE tmcp.streams AS st SET node = reattach.node, attached_after = new_position, detached_at = NULL
         FROM decided AS d WHERE st.stream = d.stream AND d.state = 'attached'
     )
-    SELECT d.place, d.state FROM decided AS d ORDER BY d.place;
+    SELECT d.place, d.state, new_position FROM decided AS d ORDER BY d.place;
 END
 $$;
 COMMENT ON FUNCTION tmcp.reattach(text, bigint, bigint[], bigint[], bigint[]) IS
@@ -315,7 +315,8 @@ $$Gives a node that was fenced its open streams back, under its new number, unle
 Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
 last_event_ids, the last event that each has delivered.
 Returns: for each stream in its place, from 1: "attached" (tmcp.fetch_messages gives what it missed), "purged" (not
-attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended).
+attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended); and event_id, the
+position of the attached ones from now on.
 Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
 
