@@ -41,6 +41,8 @@ public actor InMemorySessionStore {
         var held: (holder: Holder, controller: any StreamController)?
         /// The last event at the moment when nobody held the stream any more.
         var leftAfter: EventID?
+        /// Events of this stream up to this one can no longer be replayed.
+        var purgedThrough: EventID
     }
 
     private struct Entry {
@@ -55,8 +57,10 @@ public actor InMemorySessionStore {
     private var log: Deque<Entry> = []
     private var logBytes = 0
     private var lastEventID: EventID
-    /// Events up to this one can no longer be replayed.
-    private var purgedThrough: EventID
+    /// Events up to this one are no longer in the log.
+    private var logStart: EventID
+    /// Broadcasts up to this one can no longer be replayed.
+    private var broadcastsPurgedThrough: EventID
     /// Streams in the order in which they were left, to be forgotten when the log no longer reaches back to them.
     private var leftStreams: Deque<(id: String, after: EventID)> = []
     private var nextExpiry: ContinuousClock.Instant
@@ -66,7 +70,8 @@ public actor InMemorySessionStore {
         self.limits = limits
         let start = InMemorySessionStore.now()
         lastEventID = start
-        purgedThrough = start
+        logStart = start
+        broadcastsPurgedThrough = start
         nextExpiry = .now
     }
 
@@ -87,11 +92,9 @@ extension InMemorySessionStore {
         let sessionID = options.sessionID ?? id
         try requireID(id)
         try requireID(sessionID)
-        if visibleSession(sessionID, options.principal) == nil {
-            try addSession(sessionID, metadata: SessionMetadata(), principal: options.principal)
-        }
-        var stream = streams[id] ?? Stream(sessionID: sessionID)
-        guard stream.sessionID == sessionID else { throw InMemorySessionStore.sessionNotFound }
+        var stream = streams[id] ?? newStream(of: sessionID)
+        guard stream.sessionID == sessionID, sessions[sessionID].map({ $0.principal == options.principal }) ?? true
+        else { throw InMemorySessionStore.sessionNotFound }
         if let held = stream.held {
             guard held.holder == holder || options.lastEventID != nil else {
                 throw SessionManagerError(
@@ -108,7 +111,8 @@ extension InMemorySessionStore {
         touch(sessionID)
 
         guard let last = options.lastEventID else { return StreamOpening(replay: .none, position: lastEventID) }
-        guard last >= purgedThrough else { return StreamOpening(replay: .purged, position: lastEventID) }
+        let purged = id == sessionID ? max(stream.purgedThrough, broadcastsPurgedThrough) : stream.purgedThrough
+        guard last >= purged else { return StreamOpening(replay: .purged, position: lastEventID) }
         for entry in log where entry.message.eventID > last && isFor(entry, stream: id, of: sessionID) {
             guard deliver(entry.message, to: id) else { break }
         }
@@ -138,6 +142,7 @@ extension InMemorySessionStore {
         }
         return ids.map { id in
             guard streams[id] != nil || sessions[id] != nil else { return .unknownSession }
+            if streams[id] == nil { streams[id] = newStream(of: id) }
             let message = append(data, to: id)
             deliver(message, to: id)
             return .sent(message.eventID)
@@ -153,6 +158,10 @@ extension InMemorySessionStore {
         return try send(Array(listening.keys), data: data).count
     }
 
+    private func newStream(of sessionID: String) -> Stream {
+        Stream(sessionID: sessionID, purgedThrough: lastEventID)
+    }
+
     private func isFor(_ entry: Entry, stream id: String, of sessionID: String) -> Bool {
         guard let stream = entry.stream else { return id == sessionID }
         return stream == id
@@ -166,7 +175,12 @@ extension InMemorySessionStore {
         logBytes += data.utf8.count
         while log.count > limits.retainedMessages || logBytes > limits.retainedBytes, let oldest = log.popFirst() {
             logBytes -= oldest.message.data.utf8.count
-            purgedThrough = oldest.message.eventID
+            logStart = oldest.message.eventID
+            if let stream = oldest.stream {
+                streams[stream]?.purgedThrough = logStart
+            } else {
+                broadcastsPurgedThrough = logStart
+            }
         }
         forgetLeftStreams()
         return message
@@ -189,7 +203,7 @@ extension InMemorySessionStore {
 
     private func forgetLeftStreams() {
         while let (id, after) = leftStreams.first,
-            after < purgedThrough || leftStreams.count > limits.retainedMessages
+            after < logStart || leftStreams.count > limits.retainedMessages
         {
             leftStreams.removeFirst()
             if streams[id]?.leftAfter == after { streams.removeValue(forKey: id) }
@@ -288,7 +302,7 @@ extension InMemorySessionStore {
     }
 
     private func visibleSession(_ id: String, _ principal: String?) -> Session? {
-        guard let session = sessions[id], session.principal == nil || session.principal == principal else { return nil }
+        guard let session = sessions[id], session.principal == principal else { return nil }
         return session
     }
 
