@@ -34,7 +34,9 @@ enum ServerSentEvent {
     }
 
     private static func writeData(_ data: String, to buffer: inout ByteBuffer) {
-        let lines = data.utf8.split(omittingEmptySubsequences: false) { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }
+        let lines = data.utf8.split(omittingEmptySubsequences: false) {
+            $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r")
+        }
         for line in lines {
             buffer.writeString("data: ")
             buffer.writeBytes(line)
