@@ -1,0 +1,71 @@
+-- Nodes: the listening processes and their heartbeats.
+
+CREATE FUNCTION tmcp.register_node(store text, name text DEFAULT NULL, OUT node bigint, OUT channel text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(register_node.store);
+BEGIN
+    -- 128 random bits: who does not know the channel can neither listen to it nor send on it.
+    INSERT INTO tmcp.nodes AS n (store, channel, name, listens_for_many)
+    VALUES (s.store,
+            'tmcp:' || substr(encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'hex'), 1, 32),
+            left(register_node.name, 200), true)
+    RETURNING n.node, n.channel INTO register_node.node, register_node.channel;
+END
+$$;
+COMMENT ON FUNCTION tmcp.register_node(text, text) IS
+$$Registers a listening process. LISTEN to the channel, and to delete:{channel}, before streams are attached.
+
+Arguments: store; name, what the process calls itself in the views for people, at most 200 characters, default none.
+Returns: node, a number for the other functions; channel, a random name, to be kept secret.
+Errors: TM002 no such store, or not granted.
+Example: SELECT node, channel FROM tmcp.register_node('tmcp', 'server 1');$$;
+
+CREATE FUNCTION tmcp.heartbeat(store text, node bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(heartbeat.store);
+BEGIN
+    UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
+    WHERE n.node = heartbeat.node AND n.store = s.store
+      AND n.heartbeat_at > clock_timestamp() - s.freshness_window;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION tmcp.heartbeat(text, bigint) IS
+$$Says that a node is alive, and with it all its streams. Call it every third of the freshness window or so.
+
+Arguments: store; node, from tmcp.register_node or tmcp.attach.
+Returns: true; false when the node was silent for longer than the freshness window. It has then been fenced for good:
+other nodes may hold its streams. Register anew and attach what is still open.
+Errors: TM002 no such store, or not granted.
+Example: SELECT tmcp.heartbeat('tmcp', 1);$$;
+
+CREATE FUNCTION tmcp.stop_node(store text, node bigint) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
+    detached bigint;
+BEGIN
+    -- Waits for streams that are being attached to it, and lets no further one in.
+    PERFORM FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store FOR UPDATE;
+    UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
+    WHERE st.node = stop_node.node AND st.store = s.store;
+    GET DIAGNOSTICS detached = ROW_COUNT;
+    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
+    RETURN detached;
+END
+$$;
+COMMENT ON FUNCTION tmcp.stop_node(text, bigint) IS
+$$Takes a node out of service and detaches all its streams, which stay resumable on other nodes.
+
+Arguments: store; node.
+Returns: how many streams were detached; 0 for a node that is not there.
+Errors: TM002 no such store, or not granted.
+Example: SELECT tmcp.stop_node('tmcp', 1);$$;

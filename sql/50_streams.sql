@@ -1,0 +1,426 @@
+-- Streams: attach, replay, detach, delete, has; and the triggers that tell a node what became of its streams.
+
+CREATE FUNCTION tmcp._tell_nodes_of_deleted_streams() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- A stream number has 19 digits at most, so 390 of them always fit one notification.
+    PERFORM pg_notify('delete:' || told.channel, 'ended ' || told.streams)
+    FROM (SELECT held.channel, string_agg(held.stream::text, ',') AS streams
+          FROM (SELECT n.channel, d.stream, (row_number() OVER (PARTITION BY n.node) - 1) / 390 AS part
+                FROM deleted AS d JOIN tmcp.nodes AS n USING (node)) AS held
+          GROUP BY held.channel, held.part) AS told;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tmcp._tell_nodes_of_deleted_streams() IS
+    'Trigger: one notification on delete:{channel} for each node that held deleted streams, "ended {stream},...", '
+    'whatever deleted them.';
+CREATE TRIGGER tell_nodes_of_deleted_streams
+    AFTER DELETE ON tmcp.streams REFERENCING OLD TABLE AS deleted
+    FOR EACH STATEMENT EXECUTE FUNCTION tmcp._tell_nodes_of_deleted_streams();
+COMMENT ON TRIGGER tell_nodes_of_deleted_streams ON tmcp.streams IS
+    'For each statement, so that ending a thousand streams of a node is one notification.';
+
+CREATE FUNCTION tmcp._tell_nodes_of_taken_streams() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
+    FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
+          FROM (SELECT n.channel, a.attached_after, a.stream, (row_number() OVER (PARTITION BY n.node) - 1) / 390 AS part
+                FROM before AS b
+                JOIN after AS a USING (stream)
+                JOIN tmcp.nodes AS n ON n.node = b.node
+                WHERE a.node <> b.node) AS lost
+          GROUP BY lost.channel, lost.attached_after, lost.part) AS told;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tmcp._tell_nodes_of_taken_streams() IS
+    'Trigger: tells each node on delete:{channel} which of its streams another node took, '
+    '"taken {event id} {stream},...". A node that has attached such a stream again after that event ignores it.';
+CREATE TRIGGER tell_nodes_of_taken_streams
+    AFTER UPDATE ON tmcp.streams REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION tmcp._tell_nodes_of_taken_streams();
+COMMENT ON TRIGGER tell_nodes_of_taken_streams ON tmcp.streams IS 'Tells the loser of a take-over.';
+
+CREATE FUNCTION tmcp._stream_channel(store text, id text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    -- LISTEN silently cuts a name after 63 bytes: with delete:session: before it, 48 are left for the id.
+    SELECT 'session:' || CASE
+        WHEN store = 'tmcp' AND id ~ '^[A-Za-z0-9_.-]{1,48}$' THEN id
+        ELSE '#' || substr(encode(sha256(convert_to(store || '/' || id, 'UTF8')), 'hex'), 1, 40) END
+$$;
+COMMENT ON FUNCTION tmcp._stream_channel(text, text) IS
+    'The channel of a stream that is opened without a node: session:{id}, or session:#{hash} for another store than '
+    'tmcp and for an id that is long or has other than letters, digits, underscore, dot and hyphen.';
+
+CREATE FUNCTION tmcp._raise_session_not_found(id text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'TM007',
+        MESSAGE = format('there is no session %L', id),
+        DETAIL = 'It never was, has ended or expired, or is bound to another principal.',
+        HINT = 'Answer the client with 404, so that it starts a new session.';
+END
+$$;
+COMMENT ON FUNCTION tmcp._raise_session_not_found(text) IS
+    'Raises TM007, with the same words whether a session does not exist or belongs to another principal.';
+
+CREATE FUNCTION tmcp._hold_node(s tmcp.stores, node bigint) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM tmcp.nodes AS n
+    WHERE n.node = _hold_node.node AND n.store = s.store AND n.node IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
+    FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM009',
+            MESSAGE = format('node %s is not alive', coalesce(_hold_node.node::text, 'null')),
+            DETAIL = format('It was silent for %s, was stopped, or never registered in store %L.',
+                            s.freshness_window, s.name),
+            HINT = 'Register with tmcp.register_node(store) and attach again.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tmcp._hold_node(tmcp.stores, bigint) IS
+    'Makes sure that a node is alive, and until commit that it is not stopped or removed while streams are attached '
+    'to it. Raises TM009.';
+
+CREATE FUNCTION tmcp.attach_batch(
+    store text,
+    node bigint,
+    ids text[],
+    last_event_ids bigint[] DEFAULT NULL,
+    session_ids text[] DEFAULT NULL,
+    principals text[] DEFAULT NULL
+) RETURNS TABLE (place bigint, state text, stream bigint, event_id bigint, replay_after bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
+    number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
+    wanted text[];
+    created bigint[] := '{}';
+    created_now bigint[];
+    existing bigint;
+    last_before bigint;
+    position_now bigint;
+BEGIN
+    IF number_of_ids <> (SELECT count(DISTINCT a.id) FROM unnest(attach_batch.ids) AS a (id))
+       OR number_of_ids <> coalesce(cardinality(attach_batch.last_event_ids), number_of_ids)
+       OR number_of_ids <> coalesce(cardinality(attach_batch.session_ids), number_of_ids)
+       OR number_of_ids <> coalesce(cardinality(attach_batch.principals), number_of_ids) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM001',
+            MESSAGE = 'the ids of a batch must differ, and its arrays must have one element for each',
+            HINT = 'Give every id once, and in the other arrays NULL where there is nothing to say.';
+    END IF;
+    PERFORM tmcp._check_id(a.id), tmcp._check_id(coalesce(a.session_id, a.id))
+    FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id);
+
+    PERFORM tmcp._hold_node(s, attach_batch.node);
+    -- What belongs to a session of another principal is as if it did not exist, and is left alone.
+    SELECT array_agg(a.id ORDER BY a.id) INTO wanted
+    FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
+    WHERE NOT EXISTS (SELECT FROM tmcp.sessions AS x
+                      WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)
+                        AND x.principal IS DISTINCT FROM a.principal);
+    -- A stream starts after what was sent before it existed.
+    SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
+    LOOP
+        WITH inserted AS (
+            INSERT INTO tmcp.streams AS st (store, id, session_id, node, starts_after, attached_after, detached_at)
+            SELECT s.store, a.id, coalesce(a.session_id, a.id), attach_batch.node,
+                   last_before, last_before, NULL
+            FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
+            WHERE a.id = ANY (wanted)
+            ORDER BY a.id
+            ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING
+            RETURNING st.stream
+        )
+        SELECT array_agg(i.stream) INTO created_now FROM inserted AS i;
+        created := created || created_now;
+        EXIT WHEN cardinality(created) = cardinality(wanted) OR wanted IS NULL;
+        PERFORM FROM tmcp.streams AS st
+        WHERE st.store = s.store AND st.id = ANY (wanted)
+        ORDER BY st.id
+        FOR UPDATE;
+        GET DIAGNOSTICS existing = ROW_COUNT;
+        -- Fewer when a stream was deleted between the two statements: it is created then.
+        EXIT WHEN existing = cardinality(wanted);
+    END LOOP;
+
+    position_now := tmcp._next_event_ids(1);
+
+    RETURN QUERY
+    WITH found AS (
+        SELECT a.place, a.last_event_id, st.stream, st.starts_after, st.attached_after, f.node AS holder,
+               st.stream = ANY (created) AS is_created,
+               greatest(st.starts_after, st.purged_through,
+                        CASE WHEN st.id = st.session_id THEN b.purged_through END) AS resumable_from
+        FROM unnest(attach_batch.ids, attach_batch.last_event_ids) WITH ORDINALITY AS a (id, last_event_id, place)
+        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = a.id AND a.id = ANY (wanted)
+        LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
+        LEFT JOIN tmcp._fresh_nodes AS f ON f.node = st.node
+    ), decided AS (
+        SELECT f.*, CASE
+            WHEN f.stream IS NULL THEN 'absent'
+            WHEN f.last_event_id < f.resumable_from THEN 'purged'
+            WHEN f.last_event_id IS NOT NULL THEN 'replay'
+            WHEN f.is_created THEN 'live'
+            WHEN f.holder IS NOT NULL THEN 'held'
+            -- Messages may have been kept for a stream that its session has not opened yet.
+            WHEN f.attached_after IS NULL THEN 'replay'
+            ELSE 'live' END AS state
+        FROM found AS f
+    ), attached AS (
+        UPDATE tmcp.streams AS st
+        SET node = attach_batch.node, attached_after = position_now, detached_at = NULL
+        FROM decided AS d
+        WHERE st.stream = d.stream AND NOT d.is_created AND d.state <> 'held'
+    )
+    SELECT d.place, d.state, d.stream, position_now,
+           CASE d.state WHEN 'replay' THEN coalesce(d.last_event_id, d.starts_after) END
+    FROM decided AS d
+    ORDER BY d.place;
+END
+$$;
+COMMENT ON FUNCTION tmcp.attach_batch(text, bigint, text[], bigint[], text[], text[]) IS
+$$Opens or resumes many streams at a node, in one step of the order: every message is either before it, and in the
+replay, or after it, and sent to this node.
+
+Arguments: store; node; ids, each once; last_event_ids, the last event that each client has seen, or NULL for a client
+that starts now; session_ids, the session of each stream, default the stream's own id; principals, the user of each.
+The last three may be NULL as a whole.
+Returns: for each id in its place, from 1, what became of it. state is
+"live": attached, nothing to replay;
+"replay": attached; tmcp.replay gives what followed replay_after;
+"purged": attached, but the log no longer reaches back to the last event id;
+"held": refused, since a live node holds the stream and no last event id was given;
+"absent": refused, since the session belongs to another principal.
+stream is the number that names the stream in frames; event_id is its position: what is sent later comes live.
+A node that loses a stream hears "taken {event_id} {stream},..." on delete:{channel}.
+Errors: TM001 an id that cannot be one, or arrays that do not fit; TM002 no such store; TM009 the node is not alive.
+Example: SELECT * FROM tmcp.attach_batch('tmcp', 1, ARRAY['a', 'b'], ARRAY[NULL, 1790000000000000]);$$;
+
+CREATE FUNCTION tmcp.attach(
+    store text,
+    node bigint,
+    id text,
+    last_event_id bigint DEFAULT NULL,
+    session_id text DEFAULT NULL,
+    principal text DEFAULT NULL,
+    OUT state text,
+    OUT stream bigint,
+    OUT event_id bigint,
+    OUT replay_after bigint,
+    OUT own_node bigint,
+    OUT own_channel text
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(attach.store);
+BEGIN
+    IF attach.node IS NULL THEN
+        PERFORM tmcp._check_id(attach.id);
+        -- While its heartbeat is fresh the node is left as it is, so that the stream counts as held.
+        INSERT INTO tmcp.nodes AS n (store, channel, listens_for_many)
+        VALUES (s.store, tmcp._stream_channel(s.name, attach.id), false)
+        ON CONFLICT (channel) DO UPDATE SET heartbeat_at = CASE
+            WHEN n.heartbeat_at > clock_timestamp() - s.freshness_window THEN n.heartbeat_at
+            ELSE clock_timestamp() END
+        RETURNING n.node, n.channel INTO attach.own_node, attach.own_channel;
+    END IF;
+    SELECT a.state, a.stream, a.event_id, a.replay_after
+    INTO attach.state, attach.stream, attach.event_id, attach.replay_after
+    FROM tmcp.attach_batch(attach.store, coalesce(attach.node, attach.own_node), ARRAY[attach.id],
+                           ARRAY[attach.last_event_id], ARRAY[attach.session_id], ARRAY[attach.principal]) AS a;
+    CASE attach.state
+        WHEN 'held' THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'TM003',
+                MESSAGE = format('stream %L is open at a live node', attach.id),
+                HINT = 'Resume it with the last event id to take it over, or wait until its node lets go of it.';
+        WHEN 'absent' THEN
+            PERFORM tmcp._raise_session_not_found(coalesce(attach.session_id, attach.id));
+        ELSE NULL;
+    END CASE;
+END
+$$;
+COMMENT ON FUNCTION tmcp.attach(text, bigint, text, bigint, text, text) IS
+$$Opens or resumes one stream: tmcp.attach_batch for one, with errors instead of refusing states.
+
+Arguments: store; node, or NULL for a listener without one, such as psql: the stream then gets a node of its own, which
+own_node names for tmcp.heartbeat, with the channel own_channel to LISTEN to, session:{id} or a hash of it; id, 1 to 1024
+bytes; last_event_id, the last event that the client has seen, default NULL, which starts now; session_id, default the
+stream's own id; principal, default none.
+Returns: state, "live", "replay" or "purged" as for tmcp.attach_batch; stream; event_id; replay_after; own_node;
+own_channel.
+Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by a live node; TM007 no such session for that
+principal; TM009 the node is not alive; TM011 above read committed.
+Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
+
+CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
+RETURNS TABLE (place bigint, state text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(reattach.store);
+    new_position bigint;
+BEGIN
+    PERFORM tmcp._hold_node(s, reattach.node);
+    PERFORM FROM tmcp.streams AS st
+    WHERE st.store = s.store AND st.stream = ANY (reattach.streams)
+    ORDER BY st.id
+    FOR UPDATE;
+    new_position := tmcp._next_event_ids(1);
+
+    RETURN QUERY
+    WITH decided AS (
+        SELECT a.place, st.stream, CASE
+            -- Whoever took the stream in between did so at a later event.
+            WHEN st.stream IS NULL OR st.attached_after > a.position THEN 'lost'
+            WHEN a.last_event_id < greatest(st.purged_through,
+                                            CASE WHEN st.id = st.session_id THEN b.purged_through END) THEN 'purged'
+            ELSE 'attached' END AS state
+        FROM unnest(reattach.streams, reattach.positions, reattach.last_event_ids) WITH ORDINALITY
+            AS a (stream, position, last_event_id, place)
+        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.stream = a.stream
+        LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
+    ), attached AS (
+        UPDATE tmcp.streams AS st SET node = reattach.node, attached_after = new_position, detached_at = NULL
+        FROM decided AS d WHERE st.stream = d.stream AND d.state = 'attached'
+    )
+    SELECT d.place, d.state FROM decided AS d ORDER BY d.place;
+END
+$$;
+COMMENT ON FUNCTION tmcp.reattach(text, bigint, bigint[], bigint[], bigint[]) IS
+$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since.
+
+Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
+last_event_ids, the last event that each has delivered.
+Returns: for each stream in its place, from 1: "attached" (tmcp.fetch_messages gives what it missed), "purged" (not
+attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended).
+Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
+Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
+
+CREATE FUNCTION tmcp.replay(
+    store text,
+    stream bigint,
+    after bigint,
+    through bigint,
+    maximum_count integer DEFAULT 1000,
+    maximum_bytes bigint DEFAULT 8388608
+) RETURNS TABLE (event_id bigint, data text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(replay.store);
+    count integer := 0;
+    bytes bigint := 0;
+BEGIN
+    FOR replay.event_id, replay.data IN
+        SELECT m.event_id, m.data FROM tmcp.messages AS m
+        WHERE m.stream = replay.stream AND m.store = s.store
+          AND m.event_id > replay.after AND m.event_id <= replay.through
+        UNION ALL
+        SELECT m.event_id, m.data FROM tmcp.messages AS m
+        WHERE m.stream IS NULL AND m.store = s.store
+          AND m.event_id > replay.after AND m.event_id <= replay.through
+          AND EXISTS (SELECT FROM tmcp.streams AS st
+                      WHERE st.stream = replay.stream AND st.store = s.store AND st.id = st.session_id)
+        ORDER BY 1
+    LOOP
+        count := count + 1;
+        bytes := bytes + octet_length(replay.data);
+        EXIT WHEN count > 1 AND (count > replay.maximum_count OR bytes > replay.maximum_bytes);
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, integer, bigint) IS
+$$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts.
+It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
+
+Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
+messages at most, default 1000; maximum_bytes, bytes at most unless the first message alone has more, default 8 MiB.
+Returns: event_id and data, in order. Call again after the last event_id until no row comes.
+Errors: TM002 no such store.
+Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
+
+CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(detach.store);
+    detached bigint;
+BEGIN
+    UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
+    WHERE st.stream = ANY (detach.streams) AND st.node = detach.node AND st.store = s.store;
+    GET DIAGNOSTICS detached = ROW_COUNT;
+    RETURN detached;
+END
+$$;
+COMMENT ON FUNCTION tmcp.detach(text, bigint, bigint[]) IS
+$$Lets go of streams whose clients are gone. What is sent to them is kept until retention ends, for a resume anywhere.
+
+Arguments: store; node; streams, their numbers. Streams that the node does not hold (any more) are left alone.
+Returns: how many were detached.
+Errors: TM002 no such store.
+Example: SELECT tmcp.detach('tmcp', 1, ARRAY[7, 8]);$$;
+
+CREATE FUNCTION tmcp.delete_stream(store text, id text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(delete_stream.store);
+BEGIN
+    PERFORM tmcp._check_id(delete_stream.id);
+    DELETE FROM tmcp.streams AS st WHERE st.store = s.store AND st.id = delete_stream.id;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION tmcp.delete_stream(text, text) IS
+$$Ends a stream for good, wherever it is held: its node hears "ended {stream}" on delete:{channel} and closes it.
+
+Arguments: store; id of the stream.
+Returns: whether there was such a stream.
+Errors: TM001 an id that cannot be one; TM002 no such store.
+Example: SELECT tmcp.delete_stream('tmcp', 'abc');$$;
+
+CREATE FUNCTION tmcp.has(store text, id text) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(has.store);
+BEGIN
+    RETURN EXISTS (SELECT FROM tmcp.streams AS st JOIN tmcp._fresh_nodes AS f USING (node)
+                   WHERE st.store = s.store AND st.id = has.id);
+END
+$$;
+COMMENT ON FUNCTION tmcp.has(text, text) IS
+$$Whether a stream is open at a node that is alive.
+
+Arguments: store; id of the stream.
+Returns: true or false; false also for an id that no stream can have.
+Errors: TM002 no such store.
+Example: SELECT tmcp.has('tmcp', 'abc');$$;

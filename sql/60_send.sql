@@ -1,0 +1,357 @@
+-- Sending: to one stream, to many, to all, to subscribers; and fetching what a notification did not carry.
+--
+-- A notification holds frames, one after the other, each
+--     {event id} {targets} {bytes}\n{data}      the message itself
+--     {event id} {targets} -\n                  the message is in the log: call tmcp.fetch_messages
+-- with targets * for a broadcast, or stream numbers between commas. Since a frame holds its event id, no two
+-- notifications are equal, and PostgreSQL drops none as a duplicate.
+
+CREATE FUNCTION tmcp._frame(event_id bigint, targets text, data text, inline_limit integer) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN octet_length(data) <= inline_limit
+        THEN event_id || ' ' || targets || ' ' || octet_length(data) || E'\n' || data
+        ELSE event_id || ' ' || targets || E' -\n' END
+$$;
+COMMENT ON FUNCTION tmcp._frame(bigint, text, text, integer) IS 'One frame of a notification.';
+
+CREATE FUNCTION tmcp._send(s tmcp.stores, id text, data text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    new_event_id constant bigint := tmcp._next_event_ids(1);
+    found_stream bigint;
+    found_channel text;
+BEGIN
+    SELECT st.stream, n.channel INTO found_stream, found_channel
+    FROM tmcp.streams AS st LEFT JOIN tmcp.nodes AS n USING (node)
+    WHERE st.store = s.store AND st.id = _send.id;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
+    SELECT new_event_id, s.store, found_stream, _send.data, r.slot FROM tmcp.rotation AS r;
+    IF found_channel IS NOT NULL THEN
+        PERFORM pg_notify(found_channel,
+                          tmcp._frame(new_event_id, found_stream::text, _send.data, s.inline_limit));
+    END IF;
+    RETURN new_event_id;
+END
+$$;
+COMMENT ON FUNCTION tmcp._send(tmcp.stores, text, text) IS 'Logs a message for one stream and notifies its node.';
+
+CREATE FUNCTION tmcp.send(store text, id text, data text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(send.store);
+BEGIN
+    PERFORM tmcp._check_message_size(octet_length(send.data), s.maximum_message_size);
+    RETURN tmcp._send(s, send.id, send.data);
+END
+$$;
+COMMENT ON FUNCTION tmcp.send(text, text, text) IS
+$$Sends a message to one stream: to a client that is connected at once, to one that is not when it resumes.
+For a transaction of its own: other senders wait until it commits. Inside a longer one use tmcp.enqueue.
+
+Arguments: store; id of the stream, for a session's standalone stream the id of the session; data, the message.
+Returns: the event id; NULL when there is no such stream, and then nothing was sent.
+Errors: TM001 no message; TM002 no such store; TM004 over maximum_message_size; TM011 above read committed.
+Example: SELECT tmcp.send('tmcp', 'abc', '{"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}');$$;
+
+CREATE FUNCTION tmcp._log_and_notify(s tmcp.stores, event_id bigint, recipients bigint[], data text) RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    inline_bytes constant integer := CASE WHEN octet_length(_log_and_notify.data) <= s.inline_limit
+        THEN octet_length(_log_and_notify.data) ELSE 0 END;
+    -- A stream number and its comma have 20 bytes at most; the rest of a frame's head has 23, and a payload 7999.
+    streams_per_frame constant integer := (7976 - inline_bytes) / 20;
+BEGIN
+    INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
+    SELECT _log_and_notify.event_id, s.store, recipient.stream, _log_and_notify.data, r.slot
+    FROM unnest(recipients) AS recipient (stream) CROSS JOIN tmcp.rotation AS r;
+    PERFORM pg_notify(told.channel,
+                      tmcp._frame(_log_and_notify.event_id, told.targets, _log_and_notify.data, s.inline_limit))
+    FROM (SELECT held.channel, string_agg(held.stream::text, ',') AS targets
+          FROM (SELECT n.channel, st.stream,
+                       (row_number() OVER (PARTITION BY n.node) - 1) / streams_per_frame AS part
+                FROM tmcp.streams AS st JOIN tmcp.nodes AS n USING (node)
+                WHERE st.stream = ANY (recipients)) AS held
+          GROUP BY held.channel, held.part) AS told;
+    RETURN coalesce(cardinality(recipients), 0);
+END
+$$;
+COMMENT ON FUNCTION tmcp._log_and_notify(tmcp.stores, bigint, bigint[], text) IS
+    'Logs one message for many streams and notifies their nodes. The recipients are resolved after the event id was '
+    'allocated, under the order lock; else one who attaches in between would be missed.';
+
+CREATE FUNCTION tmcp._broadcast(s tmcp.stores, data text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    new_event_id constant bigint := tmcp._next_event_ids(1);
+BEGIN
+    INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
+    SELECT new_event_id, s.store, NULL, _broadcast.data, r.slot FROM tmcp.rotation AS r;
+    PERFORM pg_notify(n.channel, tmcp._frame(new_event_id, '*', _broadcast.data, s.inline_limit))
+    FROM tmcp.nodes AS n WHERE n.store = s.store;
+    RETURN new_event_id;
+END
+$$;
+COMMENT ON FUNCTION tmcp._broadcast(tmcp.stores, text) IS 'Logs a message for all and notifies every node once.';
+
+CREATE FUNCTION tmcp._publish(s tmcp.stores, uri text, data text) RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    new_event_id constant bigint := tmcp._next_event_ids(1);
+BEGIN
+    RETURN tmcp._log_and_notify(s, new_event_id, ARRAY(
+        SELECT st.stream
+        FROM tmcp.subscriptions AS u
+        JOIN tmcp.sessions AS x USING (session)
+        JOIN tmcp.streams AS st ON st.store = s.store AND st.id = x.id
+        WHERE u.store = s.store AND u.uri = _publish.uri
+        ORDER BY st.stream), _publish.data);
+END
+$$;
+COMMENT ON FUNCTION tmcp._publish(tmcp.stores, text, text) IS 'Logs and sends a message for the subscribers of a uri.';
+
+CREATE FUNCTION tmcp._log(s tmcp.stores, level tmcp.log_level, data text) RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    new_event_id constant bigint := tmcp._next_event_ids(1);
+BEGIN
+    RETURN tmcp._log_and_notify(s, new_event_id, ARRAY(
+        SELECT st.stream
+        FROM tmcp.streams AS st
+        LEFT JOIN tmcp.sessions AS x ON x.store = s.store AND x.id = st.id
+        WHERE st.store = s.store AND st.id = st.session_id
+          AND (x.log_level IS NULL OR x.log_level <= _log.level)
+        ORDER BY st.stream), _log.data);
+END
+$$;
+COMMENT ON FUNCTION tmcp._log(tmcp.stores, tmcp.log_level, text) IS
+    'Logs and sends a message for the sessions that want to hear of its level.';
+
+CREATE FUNCTION tmcp.send_batch(store text, ids text[], data text[]) RETURNS bigint[]
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(send_batch.store);
+    number_of_messages constant integer := coalesce(cardinality(send_batch.ids), 0);
+    first_event_id bigint;
+    streams bigint[];
+BEGIN
+    IF number_of_messages <> coalesce(cardinality(send_batch.data), 0) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM001',
+            MESSAGE = format('%s ids and %s messages do not fit',
+                             number_of_messages, coalesce(cardinality(send_batch.data), 0)),
+            HINT = 'Give one message for each id.';
+    ELSIF number_of_messages = 0 THEN
+        RETURN '{}';
+    END IF;
+    PERFORM tmcp._check_message_size(
+        (SELECT CASE WHEN bool_or(d IS NULL) THEN NULL ELSE max(octet_length(d)) END
+         FROM unnest(send_batch.data) AS d), s.maximum_message_size);
+
+    first_event_id := tmcp._next_event_ids(number_of_messages);
+    -- 0 stands for all and NULL for nobody.
+    SELECT array_agg(CASE WHEN m.id IS NULL THEN 0 ELSE st.stream END ORDER BY m.place) INTO streams
+    FROM unnest(send_batch.ids) WITH ORDINALITY AS m (id, place)
+    LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = m.id;
+
+    INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
+    SELECT first_event_id + m.place - 1, s.store, nullif(m.stream, 0), m.data, r.slot
+    FROM tmcp.rotation AS r, unnest(streams, send_batch.data) WITH ORDINALITY AS m (stream, data, place)
+    WHERE m.stream IS NOT NULL;
+
+    -- The same frame as tmcp._frame makes, which would cost a call for each message. As many frames as fit go into one
+    -- notification: parts begin where the sum of the bytes before passes a multiple of what surely fits.
+    PERFORM pg_notify(packed.channel, packed.payload)
+    FROM (SELECT f.channel, string_agg(f.frame, '' ORDER BY f.place) AS payload
+          FROM (SELECT g.*, (sum(octet_length(g.frame)) OVER (PARTITION BY g.node ORDER BY g.place)
+                             - octet_length(g.frame)) / (8000 - max(octet_length(g.frame)) OVER (PARTITION BY g.node))
+                            AS part
+                FROM (SELECT n.node, n.channel, m.place, concat(
+                          first_event_id + m.place - 1, ' ', coalesce(nullif(m.stream, 0)::text, '*'), ' ',
+                          CASE WHEN octet_length(m.data) <= s.inline_limit
+                              THEN octet_length(m.data) || E'\n' || m.data ELSE E'-\n' END) AS frame
+                      FROM unnest(streams, send_batch.data) WITH ORDINALITY AS m (stream, data, place)
+                      LEFT JOIN tmcp.streams AS st ON st.stream = m.stream
+                      JOIN tmcp.nodes AS n ON n.node = st.node OR (m.stream = 0 AND n.store = s.store)) AS g) AS f
+          GROUP BY f.node, f.channel, f.part
+          ORDER BY f.node, f.part) AS packed;
+
+    RETURN (SELECT array_agg(CASE WHEN stream IS NOT NULL THEN first_event_id + place - 1 END ORDER BY place)
+            FROM unnest(streams) WITH ORDINALITY AS m (stream, place));
+END
+$$;
+COMMENT ON FUNCTION tmcp.send_batch(text, text[], text[]) IS
+$$Sends many messages in one transaction, in the order given; what tmcp.send does, for less each.
+
+Arguments: store; ids of the streams, NULL for a broadcast; data, one message for each.
+Returns: the event id of each message, NULL where there is no such stream.
+Errors: TM001 no message, or numbers that do not fit; TM002 no such store; TM004 a message over maximum_message_size
+(and then none is sent); TM011 above read committed.
+Example: SELECT tmcp.send_batch('tmcp', ARRAY['abc', NULL], ARRAY['for one', 'for all']);$$;
+
+CREATE FUNCTION tmcp.broadcast(store text, data text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(broadcast.store);
+BEGIN
+    PERFORM tmcp._check_message_size(octet_length(broadcast.data), s.maximum_message_size);
+    RETURN tmcp._broadcast(s, broadcast.data);
+END
+$$;
+COMMENT ON FUNCTION tmcp.broadcast(text, text) IS
+$$Sends a message to the standalone stream of every session: one row in the log, one notification for each node.
+
+Arguments: store; data, the message.
+Returns: the event id.
+Errors: TM001 no message; TM002 no such store; TM004 over maximum_message_size; TM011 above read committed.
+Example: SELECT tmcp.broadcast('tmcp', tmcp.list_changed('tools'));$$;
+
+CREATE FUNCTION tmcp.publish(store text, uri text, data text) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(publish.store);
+BEGIN
+    PERFORM tmcp._check_uri(publish.uri);
+    PERFORM tmcp._check_message_size(octet_length(publish.data), s.maximum_message_size);
+    RETURN tmcp._publish(s, publish.uri, publish.data);
+END
+$$;
+COMMENT ON FUNCTION tmcp.publish(text, text, text) IS
+$$Sends a message to the sessions that are subscribed to a resource.
+
+Arguments: store; uri of the resource; data, the message.
+Returns: to how many sessions it was sent.
+Errors: TM001 no message, or a uri that cannot be one; TM002 no such store; TM004 over maximum_message_size; TM011 above
+read committed.
+Example: SELECT tmcp.publish('tmcp', 'note://plan', tmcp.resource_updated('note://plan'));$$;
+
+CREATE FUNCTION tmcp.log(store text, level tmcp.log_level, data text) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(log.store);
+BEGIN
+    PERFORM tmcp._check_given('the log level', log.level IS NOT NULL);
+    PERFORM tmcp._check_message_size(octet_length(log.data), s.maximum_message_size);
+    RETURN tmcp._log(s, log.level, log.data);
+END
+$$;
+COMMENT ON FUNCTION tmcp.log(text, tmcp.log_level, text) IS
+$$Sends a log message to the sessions that want to hear of its level, and to those that never said what they want.
+
+Arguments: store; level of the message; data, the message.
+Returns: to how many sessions it was sent.
+Errors: TM001 no level or no message; TM002 no such store; TM004 over maximum_message_size; TM011 above read committed.
+Example: SELECT tmcp.log('tmcp', 'warning',
+    '{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "warning", "data": "disk is full"}}');$$;
+
+CREATE FUNCTION tmcp.fetch_messages(
+    store text,
+    node bigint,
+    after bigint,
+    maximum_count integer DEFAULT 1000,
+    maximum_bytes bigint DEFAULT 8388608
+) RETURNS TABLE (event_id bigint, stream bigint, data text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(fetch_messages.store);
+    count integer := 0;
+    bytes bigint := 0;
+    last_event_id bigint;
+BEGIN
+    IF fetch_messages.after < (SELECT r.purged_through FROM tmcp.rotation AS r)
+       AND (EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = fetch_messages.node AND st.purged_through > fetch_messages.after)
+            OR EXISTS (SELECT FROM tmcp.purged_broadcasts AS b
+                       WHERE b.store = s.store AND b.purged_through > fetch_messages.after)) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM010',
+            MESSAGE = format('the log no longer reaches back to event %s', fetch_messages.after),
+            DETAIL = 'Messages for streams of this node have been removed.',
+            HINT = 'Close the streams, so that their clients come back; tmcp.set_retention keeps messages for longer.';
+    END IF;
+    FOR fetch_messages.event_id, fetch_messages.stream, fetch_messages.data IN
+        SELECT m.event_id, m.stream, m.data
+        FROM tmcp.messages AS m
+        LEFT JOIN tmcp.streams AS st ON st.stream = m.stream
+        WHERE m.event_id > fetch_messages.after AND m.store = s.store AND (m.stream IS NULL OR st.node = fetch_messages.node)
+        ORDER BY m.event_id
+    LOOP
+        count := count + 1;
+        bytes := bytes + octet_length(fetch_messages.data);
+        -- Never between two rows of one event: the next call starts after it.
+        EXIT WHEN fetch_messages.event_id > last_event_id AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
+        last_event_id := fetch_messages.event_id;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, integer, bigint) IS
+$$What was sent to the streams of a node after an event: for a node that was told of a message without its data, or was
+cut off. LISTEN again first, then fetch, then drop what comes twice by its event id.
+
+Arguments: store; node; after, the last event id that the node has seen; maximum_count, messages after which no further
+event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
+Returns: event_id, stream (NULL for a broadcast, which is for every standalone stream) and data, in order. Call again
+after the last event_id until no row comes.
+Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since.
+Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;
+
+CREATE FUNCTION tmcp.resource_updated(uri text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT '{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":' || to_json(uri) || '}}'
+$$;
+COMMENT ON FUNCTION tmcp.resource_updated(text) IS
+$$The message that tells a subscriber that a resource has changed.
+
+Arguments: uri of the resource.
+Returns: a JSON-RPC notification as text. Source: MCP 2025-11-25, server/resources, "Subscriptions".
+Example: SELECT tmcp.resource_updated('note://plan');$$;
+
+CREATE FUNCTION tmcp.list_changed(kind text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF kind IN ('tools', 'prompts', 'resources') THEN
+        RETURN '{"jsonrpc":"2.0","method":"notifications/' || kind || '/list_changed"}';
+    END IF;
+    RAISE EXCEPTION USING
+        ERRCODE = 'TM001',
+        MESSAGE = format('there is no list of %L', kind),
+        HINT = 'Give tools, prompts or resources.';
+END
+$$;
+COMMENT ON FUNCTION tmcp.list_changed(text) IS
+$$The message that tells a client that a list has changed.
+
+Arguments: kind, tools, prompts or resources.
+Returns: a JSON-RPC notification as text. Source: MCP 2025-11-25, server/tools, "List Changed Notification".
+Errors: TM001 another kind.
+Example: SELECT tmcp.list_changed('tools');$$;

@@ -1,0 +1,173 @@
+-- Cleanup: what time does to nodes, streams, sessions and messages.
+
+CREATE FUNCTION tmcp._detach_streams_of_dead_nodes(batch integer) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    dead tmcp.nodes;
+    detached bigint;
+    total bigint := 0;
+BEGIN
+    FOR dead IN
+        SELECT n.* FROM tmcp.nodes AS n
+        WHERE n.node NOT IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
+        ORDER BY n.node FOR UPDATE SKIP LOCKED
+    LOOP
+        UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
+        WHERE st.stream IN (SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
+                            ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED);
+        GET DIAGNOSTICS detached = ROW_COUNT;
+        total := total + detached;
+        EXIT WHEN total >= batch;
+        DELETE FROM tmcp.nodes AS n
+        WHERE n.node = dead.node AND NOT EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = dead.node);
+    END LOOP;
+    RETURN total;
+END
+$$;
+COMMENT ON FUNCTION tmcp._detach_streams_of_dead_nodes(integer) IS
+    'Detaches streams of nodes that missed their window, and removes nodes that have none left.';
+
+CREATE FUNCTION tmcp._delete_expired_streams(batch integer) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    deleted bigint;
+BEGIN
+    WITH expired AS (
+        DELETE FROM tmcp.streams AS st WHERE st.stream IN (
+            SELECT x.stream FROM tmcp.streams AS x
+            WHERE x.node IS NULL
+              AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
+            ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED)
+        RETURNING st.store, st.session_id, st.detached_at
+    ), active AS (
+        -- Until its stream was lost, the session was in use.
+        UPDATE tmcp.sessions AS x SET last_active_at = greatest(x.last_active_at, e.detached_at)
+        FROM expired AS e WHERE x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
+    )
+    SELECT count(*) INTO deleted FROM expired;
+    RETURN deleted;
+END
+$$;
+COMMENT ON FUNCTION tmcp._delete_expired_streams(integer) IS
+    'Deletes streams that have been detached for longer than messages are kept: there is nothing left to resume.';
+
+CREATE FUNCTION tmcp._end_idle_sessions(batch integer) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    idle bigint[];
+    ended bigint;
+BEGIN
+    SELECT array_agg(i.session) INTO idle
+    FROM tmcp.stores AS s
+    CROSS JOIN LATERAL (SELECT x.session FROM tmcp.sessions AS x
+                        WHERE x.store = s.store AND x.last_active_at < clock_timestamp() - s.session_idle_limit
+                        ORDER BY x.last_active_at LIMIT batch FOR UPDATE SKIP LOCKED) AS i;
+    -- A session that has a stream is in use, and need not be looked at again for as long as the limit.
+    UPDATE tmcp.sessions AS x SET last_active_at = clock_timestamp()
+    WHERE x.session = ANY (idle)
+      AND (EXISTS (SELECT FROM tmcp.streams AS st WHERE st.store = x.store AND st.id = x.id)
+           OR EXISTS (SELECT FROM tmcp.streams AS st
+                      WHERE st.store = x.store AND st.session_id = x.id AND st.id <> st.session_id));
+    DELETE FROM tmcp.sessions AS x
+    USING tmcp.stores AS s
+    WHERE x.session = ANY (idle) AND s.store = x.store
+      AND x.last_active_at < clock_timestamp() - s.session_idle_limit;
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    RETURN ended;
+END
+$$;
+COMMENT ON FUNCTION tmcp._end_idle_sessions(integer) IS 'Ends sessions that were not used for the store''s idle limit.';
+
+CREATE FUNCTION tmcp._rotate_messages() RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
+    oldest constant smallint := (r.slot + 1) % 3;
+BEGIN
+    -- Two partitions stay, so each is written for half the retention.
+    IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
+        RETURN false;
+    END IF;
+    -- Remember what goes, so that "purged" is said to whom it concerns and to nobody else.
+    UPDATE tmcp.streams AS st SET purged_through = gone.last_event_id
+    FROM (SELECT m.stream, max(m.event_id) AS last_event_id FROM tmcp.messages AS m
+          WHERE m.slot = oldest AND m.stream IS NOT NULL GROUP BY m.stream) AS gone
+    WHERE st.stream = gone.stream;
+    INSERT INTO tmcp.purged_broadcasts AS b (store, purged_through)
+    SELECT m.store, max(m.event_id) FROM tmcp.messages AS m JOIN tmcp.stores AS s USING (store)
+    WHERE m.slot = oldest AND m.stream IS NULL GROUP BY m.store
+    ON CONFLICT (store) DO UPDATE SET purged_through = EXCLUDED.purged_through;
+    UPDATE tmcp.rotation SET purged_through = greatest(
+        purged_through, (SELECT max(m.event_id) FROM tmcp.messages AS m WHERE m.slot = oldest));
+
+    -- Senders read the slot under this lock, so none of them writes to the old one any more.
+    PERFORM pg_advisory_xact_lock(1953326960, 1);
+    CASE oldest
+        WHEN 0 THEN
+            LOCK TABLE ONLY tmcp.messages_0 IN ACCESS EXCLUSIVE MODE NOWAIT;
+            TRUNCATE ONLY tmcp.messages_0;
+        WHEN 1 THEN
+            LOCK TABLE ONLY tmcp.messages_1 IN ACCESS EXCLUSIVE MODE NOWAIT;
+            TRUNCATE ONLY tmcp.messages_1;
+        WHEN 2 THEN
+            LOCK TABLE ONLY tmcp.messages_2 IN ACCESS EXCLUSIVE MODE NOWAIT;
+            TRUNCATE ONLY tmcp.messages_2;
+    END CASE;
+    UPDATE tmcp.rotation SET slot = oldest, rotated_at = clock_timestamp();
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
+    RETURN false;
+END
+$$;
+COMMENT ON FUNCTION tmcp._rotate_messages() IS
+    'Empties the oldest partition of the log and writes to it from now on, if it is time and nobody reads it.';
+
+CREATE FUNCTION tmcp.cleanup(
+    batch integer DEFAULT 1000,
+    OUT detached_streams bigint,
+    OUT expired_streams bigint,
+    OUT ended_sessions bigint,
+    OUT sent_items bigint,
+    OUT rotated boolean
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF cleanup.batch IS NULL OR cleanup.batch NOT BETWEEN 1 AND 100000 THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM001',
+            MESSAGE = format('a batch cannot have %s rows', coalesce(cleanup.batch::text, 'null')),
+            HINT = 'Give 1 to 100000.';
+    END IF;
+    PERFORM tmcp._require_read_committed();
+    IF NOT pg_try_advisory_xact_lock(1953326960, 2) THEN
+        RETURN;
+    END IF;
+    detached_streams := tmcp._detach_streams_of_dead_nodes(cleanup.batch);
+    expired_streams := tmcp._delete_expired_streams(cleanup.batch);
+    ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
+    -- These two take the order lock, so they come last.
+    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0) INTO sent_items
+    FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
+    rotated := tmcp._rotate_messages();
+END
+$$;
+COMMENT ON FUNCTION tmcp.cleanup(integer) IS
+$$Does what time requires, in all stores: detaches the streams of dead nodes, deletes what has been detached for longer
+than messages are kept, ends idle sessions, sends what was left in the outbox, and rotates the log. Every node calls it
+with its heartbeat; a DBA or pg_cron may, at any time. It never waits for another cleanup.
+
+Arguments: batch, rows at most of each kind, default 1000.
+Returns: how many of each; all NULL when another cleanup is under way.
+Errors: TM001 a batch that cannot be one; TM011 above read committed.
+Example: SELECT * FROM tmcp.cleanup();$$;
