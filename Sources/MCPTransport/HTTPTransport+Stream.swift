@@ -1,0 +1,107 @@
+import HTTPTypes
+import Hummingbird
+import Logging
+import NIOCore
+import SessionManager
+
+extension HTTPTransport {
+    /// GET: opens the session's standalone stream, or resumes the stream that `Last-Event-ID` names.
+    func get(_ request: Request, from caller: MCPCaller, logger: Logger) async throws(Refusal) -> Response {
+        guard RequestHead.accepts("text/event-stream", in: request.headers) else {
+            throw Refusal(.notAcceptable, .refused("Accept must list text/event-stream"))
+        }
+        let cursor = try lastEvent(of: request)
+        let session = try await activeSession(of: request, caller: caller)
+        var request = request
+        // A GET has no body; collecting it is what makes it safe to watch the connection afterwards.
+        try await collectBody(of: &request, upTo: 1024)
+        let stream = try await openStream(cursor, of: session, caller: caller, logger: logger)
+        let response = EventStreamResponse(
+            stream: stream,
+            prelude: prelude(of: stream, after: cursor, for: session),
+            endsWithAnswer: stream.name != .standalone,
+            closesOnShutdown: true,
+            configuration: configuration
+        )
+        return Response(status: .ok, headers: HTTPTransport.streamHeaders, body: response.body(watching: request))
+    }
+
+    static let streamHeaders: HTTPFields = [
+        .contentType: "text/event-stream",
+        .cacheControl: "no-cache, no-transform",
+        // Tells nginx and its kin to pass events on as they come.
+        .accelBuffering: "no",
+    ]
+
+    private func lastEvent(of request: Request) throws(Refusal) -> EventCursor? {
+        guard let text = try RequestHead.single(.lastEventID, in: request.headers), !text.isEmpty else { return nil }
+        guard let cursor = EventCursor(parsing: text) else {
+            throw Refusal(.badRequest, .invalidRequest("Last-Event-ID is not an id that this server gave out"))
+        }
+        return cursor
+    }
+
+    private func openStream(
+        _ cursor: EventCursor?,
+        of session: ActiveSession,
+        caller: MCPCaller,
+        logger: Logger
+    ) async throws(Refusal) -> Exchange.OpenStream {
+        let name = cursor?.stream ?? .standalone
+        let messages = MessageStream(byteLimit: configuration.streamBufferSize)
+        let closing = ConnectionController(messages.controller)
+        do throws(SessionManagerError) {
+            let (opening, lease) = try await held.open(
+                name.streamID(session: session.id),
+                controller: closing,
+                options: StreamOptions(
+                    lastEventID: cursor?.eventID,
+                    sessionID: session.id,
+                    principal: caller.principal
+                ),
+                logger: logger
+            )
+            if name != .standalone, opening.replay == .purged {
+                // The answer is lost with the rest. To leave the client waiting for it would be worse than to say so.
+                await lease.release()
+                throw SessionManagerError(.purged, "the log no longer reaches back to the event")
+            }
+            return Exchange.OpenStream(name: name, messages: messages, closing: closing, opening: opening, lease: lease)
+        } catch {
+            guard error.code == .purged else { throw Refusal(error) }
+            throw Refusal(.badRequest, .refused("The stream is no longer in the log: send the request again"))
+        }
+    }
+
+    /// What the client needs before the first message: an id to resume from.
+    func prelude(of stream: Exchange.OpenStream, after cursor: EventCursor?, for session: ActiveSession) -> ByteBuffer {
+        switch stream.opening.replay {
+        case .complete:
+            // The client has an id. A later one would make it skip what is replayed if the connection broke now.
+            return ServerSentEvent.comment("resumed")
+        case .none, .purged:
+            var buffer = ServerSentEvent.comment(stream.opening.replay == .purged ? "purged" : "open")
+            var priming = ServerSentEvent.priming(
+                EventCursor(stream: stream.name, eventID: stream.opening.position),
+                dispatched: session.protocolVersion >= .november2025
+            )
+            buffer.writeBuffer(&priming)
+            return buffer
+        }
+    }
+
+    /// Reads the whole body.
+    ///
+    /// It must be `collectBody(upTo:)`: with `body.collect(upTo:)`, which leaves the request as it was, a client that
+    /// closes the connection brings the process down as soon as the connection is watched.
+    @discardableResult
+    func collectBody(of request: inout Request, upTo limit: Int) async throws(Refusal) -> ByteBuffer {
+        do {
+            return try await request.collectBody(upTo: limit)
+        } catch is NIOTooManyBytesError {
+            throw Refusal(.contentTooLarge, .refused("The body may have \(limit) bytes"))
+        } catch {
+            throw Refusal(.badRequest, .invalidRequest("the body ended early"))
+        }
+    }
+}

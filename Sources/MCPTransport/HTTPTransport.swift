@@ -1,0 +1,100 @@
+import HTTPTypes
+public import Hummingbird
+public import Logging
+public import SessionManager
+
+/// MCP over Streamable HTTP, revisions 2025-03-26, 2025-06-18 and 2025-11-25, on a Hummingbird router.
+///
+/// ```swift
+/// let transport = HTTPTransport(handler: MyServer(), sessionManager: (streams, info))
+/// router.add(middleware: transport.middleware())
+/// ```
+///
+/// Any request of a session may reach any process, as long as the processes share their session managers. The default
+/// managers are in memory: for one process.
+public struct HTTPTransport: Sendable {
+    /// How the transport behaves.
+    public let configuration: HTTPTransportConfiguration
+
+    let handler: any MCPHandler
+    let streams: any StreamSessionManager
+    let info: any InfoSessionManager
+    let held: HeldStreams
+    let inFlight = InFlightRequests()
+
+    /// A transport that carries the messages of `handler`.
+    ///
+    /// - Parameters:
+    ///   - handler: what answers the messages.
+    ///   - sessionManager: where streams and sessions are kept. Default: `nil`, in memory.
+    ///   - configuration: how the transport behaves.
+    public init(
+        handler: any MCPHandler,
+        sessionManager: (streams: any StreamSessionManager, info: any InfoSessionManager)? = nil,
+        configuration: HTTPTransportConfiguration = HTTPTransportConfiguration()
+    ) {
+        self.handler = handler
+        self.configuration = configuration
+        if let sessionManager {
+            (streams, info) = sessionManager
+        } else {
+            let store = InMemorySessionStore()
+            streams = InMemoryStreamSessionManager(store: store)
+            info = InMemoryInfoSessionManager(store: store)
+        }
+        held = HeldStreams(streams)
+    }
+
+    /// Answers one request to the endpoint, whatever its method and path.
+    ///
+    /// - Parameters:
+    ///   - request: the request, its body not yet read.
+    ///   - caller: who sends it.
+    ///   - logger: where failures are logged. Nothing that a client controls is logged unescaped.
+    public func respond(to request: Request, caller: MCPCaller = MCPCaller(), logger: Logger) async -> Response {
+        var response: Response
+        do throws(Refusal) {
+            try check(request)
+            response = try await dispatch(request, from: caller, logger: logger)
+        } catch {
+            response = error.response
+        }
+        if let cors = configuration.cors {
+            response.headers.append(contentsOf: cors.headers(for: request.headers[.origin]))
+        }
+        if request.method == .head { response.body = ResponseBody() }
+        return response
+    }
+
+    private func check(_ request: Request) throws(Refusal) {
+        if let origin = try RequestHead.single(.origin, in: request.headers) {
+            guard configuration.allowedOrigins.allows(origin) || configuration.cors?.allows(origin) ?? false else {
+                throw Refusal(.forbidden, .refused("Origin not allowed"))
+            }
+        }
+        if let hosts = configuration.allowedHosts {
+            guard let host = request.head.authority, hosts.contains(host.lowercased()) else {
+                throw Refusal(.forbidden, .refused("Host not allowed"))
+            }
+        }
+    }
+
+    private func dispatch(
+        _ request: Request,
+        from caller: MCPCaller,
+        logger: Logger
+    ) async throws(Refusal) -> Response {
+        switch request.method {
+        case .post: try await post(request, from: caller, logger: logger)
+        case .get where !configuration.disableSSE: try await get(request, from: caller, logger: logger)
+        case .delete: try await delete(request, from: caller)
+        case .options: Response(status: .noContent, headers: [.allow: allowedMethods])
+        default:
+            throw Refusal(.methodNotAllowed, .refused("Method not allowed"), headers: [.allow: allowedMethods])
+        }
+    }
+
+    private var allowedMethods: String {
+        configuration.disableSSE ? "POST, DELETE, OPTIONS" : "GET, POST, DELETE, OPTIONS"
+    }
+}

@@ -1,0 +1,26 @@
+/// A revision of the Model Context Protocol that the Streamable HTTP transport serves.
+public enum ProtocolVersion: String, Sendable, Hashable, CaseIterable, Comparable {
+    /// The first revision with Streamable HTTP; the only one with batches.
+    case march2025 = "2025-03-26"
+    /// Brought the header `MCP-Protocol-Version`.
+    case june2025 = "2025-06-18"
+    /// Brought priming events and streams that the server may close early.
+    case november2025 = "2025-11-25"
+
+    /// What the server offers to a client that asks for a revision it does not know.
+    public static let latest = ProtocolVersion.november2025
+
+    /// What a client speaks that does not say.
+    public static let assumed = ProtocolVersion.march2025
+
+    /// The revision to agree on with a client that asks for `requested`.
+    public static func negotiated(requested: String) -> ProtocolVersion {
+        ProtocolVersion(rawValue: requested) ?? latest
+    }
+
+    /// Whether the left revision is older than the right one.
+    public static func < (left: ProtocolVersion, right: ProtocolVersion) -> Bool {
+        // Revisions are dates, year first.
+        left.rawValue < right.rawValue
+    }
+}
