@@ -61,12 +61,11 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
     detached bigint;
 BEGIN
-    -- Waits for streams that are being attached to it, and lets no further one in.
-    PERFORM FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store FOR UPDATE;
+    -- The node first: it waits for attaches under way, whose streams are then detached with the others.
+    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
     WHERE st.node = stop_node.node AND st.store = s.store;
     GET DIAGNOSTICS detached = ROW_COUNT;
-    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
     RETURN detached;
 END
 $$;

@@ -250,7 +250,8 @@ BEGIN
     ended := FOUND;
     -- Streams may be in this database and the metadata in another.
     DELETE FROM tmcp.streams AS st
-    WHERE st.store = s.store AND (st.id = end_session.id OR (st.session_id = end_session.id AND st.id <> st.session_id))
+    WHERE st.store = s.store AND st.session_id = end_session.id
+      AND (st.id = end_session.id OR st.id <> st.session_id)
       AND NOT EXISTS (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = end_session.id);
     RETURN ended OR FOUND;
 END

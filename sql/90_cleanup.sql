@@ -46,7 +46,8 @@ BEGIN
     ), active AS (
         -- Until its stream was lost, the session was in use.
         UPDATE tmcp.sessions AS x SET last_active_at = greatest(x.last_active_at, e.detached_at)
-        FROM expired AS e WHERE x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
+        FROM (SELECT y.store, y.session_id, max(y.detached_at) AS detached_at FROM expired AS y GROUP BY 1, 2) AS e
+        WHERE x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
     )
     SELECT count(*) INTO deleted FROM expired;
     RETURN deleted;

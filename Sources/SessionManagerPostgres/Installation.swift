@@ -4,9 +4,6 @@ import SessionManager
 
 /// Makes sure that the database has what the client calls, in a version that the client knows.
 struct Installation: Sendable {
-    /// The version that this client was made with. It works with this version and later ones of the same major version.
-    static let version = "1.0.0"
-
     let configuration: PostgresSessionConfiguration
     let calls: CallConnection
     let logger: Logger
@@ -48,7 +45,7 @@ struct Installation: Sendable {
         let script =
             hasExtensionFiles
             ? """
-            SELECT pg_advisory_xact_lock(1953326960, 3);
+            SELECT pg_advisory_xact_lock(hashtextextended('tmcp_session_manager', 0));
             CREATE EXTENSION IF NOT EXISTS tmcp_session_manager;
             """ : InstallScript.text
         do {
@@ -92,10 +89,10 @@ struct Installation: Sendable {
                     : "Use another database, or drop what is in the schema."
             )
         }
-        guard Self.isCompatible(installed, with: Self.version) else {
+        guard Self.isCompatible(installed, with: InstallScript.version) else {
             throw SessionManagerError(
                 .notInstalled,
-                "the database has tmcp_session_manager \(installed), and this client needs \(Self.version) or later "
+                "the database has tmcp_session_manager \(installed), and this client needs \(InstallScript.version) or later "
                     + "of the same major version",
                 hint:
                     "Let its owner run ALTER EXTENSION tmcp_session_manager UPDATE, or use another version of this package."
