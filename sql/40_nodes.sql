@@ -56,7 +56,8 @@ BEGIN
     -- Waits for streams that are being attached to it, and lets no further one in.
     PERFORM FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store FOR UPDATE;
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.node = stop_node.node AND st.store = s.store;
+    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                 WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
     GET DIAGNOSTICS detached = ROW_COUNT;
     DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
     RETURN detached;

@@ -112,9 +112,7 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
     number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
-    created bigint[] := '{}';
-    created_now bigint[];
-    existing bigint;
+    created bigint[];
     last_before bigint;
     position_now bigint;
 BEGIN
@@ -139,28 +137,18 @@ BEGIN
                         AND x.principal IS DISTINCT FROM a.principal);
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
-    LOOP
-        WITH inserted AS (
-            INSERT INTO tmcp.streams AS st (store, id, session_id, node, starts_after, attached_after, detached_at)
-            SELECT s.store, a.id, coalesce(a.session_id, a.id), attach_batch.node,
-                   last_before, last_before, NULL
-            FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
-            WHERE a.id = ANY (wanted)
-            ORDER BY a.id
-            ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING
-            RETURNING st.stream
-        )
-        SELECT array_agg(i.stream) INTO created_now FROM inserted AS i;
-        created := created || created_now;
-        EXIT WHEN cardinality(created) = cardinality(wanted) OR wanted IS NULL;
-        PERFORM FROM tmcp.streams AS st
-        WHERE st.store = s.store AND st.id = ANY (wanted)
-        ORDER BY st.id
-        FOR UPDATE;
-        GET DIAGNOSTICS existing = ROW_COUNT;
-        -- Fewer when a stream was deleted between the two statements: it is created then.
-        EXIT WHEN existing = cardinality(wanted);
-    END LOOP;
+    -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
+    WITH inserted AS (
+        INSERT INTO tmcp.streams AS st (store, id, session_id, node, starts_after, attached_after, detached_at)
+        SELECT s.store, a.id, coalesce(a.session_id, a.id), attach_batch.node,
+               last_before, last_before, NULL
+        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
+        WHERE a.id = ANY (wanted)
+        ORDER BY a.id
+        ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
+        RETURNING st.stream
+    )
+    SELECT coalesce(array_agg(i.stream), '{}') INTO created FROM inserted AS i;
 
     position_now := tmcp._next_event_ids(1);
 
@@ -373,7 +361,9 @@ DECLARE
     detached bigint;
 BEGIN
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.stream = ANY (detach.streams) AND st.node = detach.node AND st.store = s.store;
+    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                 WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
+                                 ORDER BY x.id FOR UPDATE));
     GET DIAGNOSTICS detached = ROW_COUNT;
     RETURN detached;
 END
