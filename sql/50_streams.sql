@@ -129,6 +129,13 @@ BEGIN
     FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id);
 
     PERFORM tmcp._hold_node(s, attach_batch.node);
+    -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
+    PERFORM FROM tmcp.sessions AS x
+    WHERE x.store = s.store AND x.id = ANY (ARRAY(
+        SELECT coalesce(a.session_id, a.id)
+        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)))
+    ORDER BY x.id
+    FOR KEY SHARE;
     -- What belongs to a session of another principal is as if it did not exist, and is left alone.
     SELECT array_agg(a.id ORDER BY a.id) INTO wanted
     FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
