@@ -14,9 +14,11 @@ BEGIN
         WHERE n.node NOT IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
         ORDER BY n.node FOR UPDATE SKIP LOCKED
     LOOP
+        -- Its heartbeat may have come after the query above began and before the row was locked.
+        CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-        WHERE st.stream IN (SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
-                            ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED);
+        WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
+                                     ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
         GET DIAGNOSTICS detached = ROW_COUNT;
         total := total + detached;
         EXIT WHEN total >= batch;
@@ -37,16 +39,21 @@ DECLARE
     deleted bigint;
 BEGIN
     WITH expired AS (
-        DELETE FROM tmcp.streams AS st WHERE st.stream IN (
+        DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
             WHERE x.node IS NULL
               AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
-            ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED)
+            ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
+    ), in_use AS (
+        -- Until its stream was lost, the session was in use. One that somebody has locked is being used or ended, and
+        -- who ends it may wait for the stream.
+        SELECT x.session, e.detached_at
+        FROM (SELECT d.store, d.session_id, max(d.detached_at) AS detached_at FROM expired AS d GROUP BY 1, 2) AS e
+        JOIN tmcp.sessions AS x ON x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
+        FOR UPDATE OF x SKIP LOCKED
     ), active AS (
-        -- Until its stream was lost, the session was in use.
-        UPDATE tmcp.sessions AS x SET last_active_at = greatest(x.last_active_at, e.detached_at)
-        FROM expired AS e WHERE x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
+        UPDATE tmcp.sessions AS x SET last_active_at = u.detached_at FROM in_use AS u WHERE x.session = u.session
     )
     SELECT count(*) INTO deleted FROM expired;
     RETURN deleted;
