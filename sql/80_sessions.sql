@@ -160,9 +160,12 @@ BEGIN
             DETAIL = 'Nothing was changed.',
             HINT = 'Draw session ids at random, with at least 128 bits.';
     END IF;
-    -- What is sent to the session before it opens its standalone stream is kept for it.
+    -- What is sent to the session before it opens its standalone stream is kept for it. It starts after the last message
+    -- that has been committed, not after the last event id: a sender who has drawn his ids may yet see this stream.
     INSERT INTO tmcp.streams (store, id, session_id, starts_after)
-    SELECT s.store, start_session.id, start_session.id, e.last_value FROM tmcp.event_id AS e
+    SELECT s.store, start_session.id, start_session.id,
+           greatest(r.purged_through, (SELECT max(m.event_id) FROM tmcp.messages AS m))
+    FROM tmcp.rotation AS r
     ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING;
 END
 $$;
