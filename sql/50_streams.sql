@@ -75,6 +75,20 @@ $$;
 COMMENT ON FUNCTION tmcp._raise_session_not_found(text) IS
     'Raises TM007, with the same words whether a session does not exist or belongs to another principal.';
 
+CREATE FUNCTION tmcp._raise_purged(after bigint) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'TM010',
+        MESSAGE = format('the log no longer reaches back to event %s', after),
+        DETAIL = 'Messages that are asked for have been removed.',
+        HINT = 'Close the streams, so that their clients come back; tmcp.set_retention keeps messages for longer.';
+END
+$$;
+COMMENT ON FUNCTION tmcp._raise_purged(bigint) IS 'Raises TM010.';
+
 CREATE FUNCTION tmcp._hold_node(s tmcp.stores, node bigint) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -177,6 +191,7 @@ BEGIN
             WHEN f.is_created THEN 'live'
             WHEN f.holder IS NOT NULL THEN 'held'
             -- Messages may have been kept for a stream that its session has not opened yet.
+            WHEN f.attached_after IS NULL AND f.starts_after < f.resumable_from THEN 'purged'
             WHEN f.attached_after IS NULL THEN 'replay'
             ELSE 'live' END AS state
         FROM found AS f
@@ -322,7 +337,7 @@ CREATE FUNCTION tmcp.replay(
     maximum_count integer DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
 ) RETURNS TABLE (event_id bigint, data text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -330,6 +345,7 @@ DECLARE
     count integer := 0;
     bytes bigint := 0;
 BEGIN
+    PERFORM tmcp._require_read_committed();
     FOR replay.event_id, replay.data IN
         SELECT m.event_id, m.data FROM tmcp.messages AS m
         WHERE m.stream = replay.stream AND m.store = s.store
@@ -347,6 +363,14 @@ BEGIN
         EXIT WHEN count > 1 AND (count > replay.maximum_count OR bytes > replay.maximum_bytes);
         RETURN NEXT;
     END LOOP;
+    -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
+    -- it has been read here.
+    IF EXISTS (SELECT FROM tmcp.streams AS st
+               LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = st.store AND st.id = st.session_id
+               WHERE st.stream = replay.stream AND st.store = s.store
+                 AND greatest(st.purged_through, b.purged_through) > replay.after) THEN
+        PERFORM tmcp._raise_purged(replay.after);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, integer, bigint) IS
@@ -356,7 +380,7 @@ It is no part of tmcp.attach, so that a slow reader of a long replay holds no lo
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
 messages at most, default 1000; maximum_bytes, bytes at most unless the first message alone has more, default 8 MiB.
 Returns: event_id and data, in order. Call again after the last event_id until no row comes.
-Errors: TM002 no such store.
+Errors: TM002 no such store; TM010 messages for the stream were removed from the log since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 
 CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint
