@@ -247,13 +247,16 @@ DECLARE
 BEGIN
     IF attach.node IS NULL THEN
         PERFORM tmcp._check_id(attach.id);
-        -- While its heartbeat is fresh the node is left as it is, so that the stream counts as held.
         INSERT INTO tmcp.nodes AS n (store, channel, listens_for_many)
         VALUES (s.store, tmcp._stream_channel(s.name, attach.id), false)
-        ON CONFLICT (channel) DO UPDATE SET heartbeat_at = CASE
-            WHEN n.heartbeat_at > clock_timestamp() - s.freshness_window THEN n.heartbeat_at
-            ELSE clock_timestamp() END
+        ON CONFLICT (channel) DO UPDATE SET heartbeat_at = n.heartbeat_at
         RETURNING n.node, n.channel INTO attach.own_node, attach.own_channel;
+        -- One that was silent for too long has lost its stream, and starts over. A fresh one stays as it is.
+        UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
+        WHERE n.node = attach.own_node AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
+        IF FOUND THEN
+            UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp() WHERE st.node = attach.own_node;
+        END IF;
     END IF;
     SELECT a.state, a.stream, a.event_id, a.replay_after
     INTO attach.state, attach.stream, attach.event_id, attach.replay_after
