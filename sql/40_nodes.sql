@@ -64,7 +64,8 @@ BEGIN
     -- The node first: it waits for attaches under way, whose streams are then detached with the others.
     DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.node = stop_node.node AND st.store = s.store;
+    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                 WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
     GET DIAGNOSTICS detached = ROW_COUNT;
     RETURN detached;
 END
