@@ -170,7 +170,7 @@ COMMENT ON COLUMN tmcp.streams.session_id IS
 COMMENT ON COLUMN tmcp.streams.node IS
     'The node that holds the stream; NULL when it is detached. Not a foreign key: a dead node leaves at once, and '
     'tmcp.cleanup follows in batches.';
-COMMENT ON COLUMN tmcp.streams.starts_after IS 'The last event id before the stream existed.';
+COMMENT ON COLUMN tmcp.streams.starts_after IS 'An event id before the first message that the stream can have.';
 COMMENT ON COLUMN tmcp.streams.purged_through IS
     'The last message of this stream that rotation has removed from the log: a resume from before it is "purged".';
 COMMENT ON COLUMN tmcp.streams.attached_after IS
@@ -567,7 +567,8 @@ AS $$
 DECLARE
     found_store tmcp.stores;
 BEGIN
-    SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _store_for_administration.name FOR UPDATE;
+    -- A weaker lock than the one for deleting: sessions and nodes, whose rows refer to this one, go on being added.
+    SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _store_for_administration.name FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING
             ERRCODE = 'TM002',
@@ -595,6 +596,7 @@ DECLARE
     key constant integer := (tmcp._store_for_administration(configure_store.store)).store;
 BEGIN
     IF configure_store.maximum_sessions IS NOT NULL THEN
+        PERFORM tmcp._require_read_committed();
         -- Nobody starts a session while they are counted.
         LOCK TABLE tmcp.sessions IN SHARE ROW EXCLUSIVE MODE;
         DELETE FROM tmcp.session_counts AS c WHERE c.store = key;
@@ -627,7 +629,7 @@ Arguments: store; freshness_window, how long a node may be silent, 100 ms to 1 h
 second; inline_limit, bytes up to which a message travels inside its notification, 0 to 7900, 0 for never;
 maximum_message_size, bytes, 1024 to 268435456; maximum_sessions and maximum_sessions_per_principal, 0 for any number.
 Returns: nothing.
-Errors: TM001 a value out of range; TM002 no such store.
+Errors: TM001 a value out of range; TM002 no such store; TM011 maximum_sessions above read committed.
 Who: the owner of the extension.
 Example: SELECT tmcp.configure_store('shop', freshness_window => '5 seconds', maximum_sessions => 10000);$$;
 
@@ -639,9 +641,17 @@ DECLARE
     dropped constant tmcp.stores := tmcp._store_for_administration(drop_store.store);
     relation regclass;
 BEGIN
+    PERFORM tmcp._require_read_committed();
+    -- No cleanup meanwhile, and then everything in the order in which everybody locks.
+    PERFORM pg_advisory_xact_lock(1953326960, 2);
+    PERFORM FROM tmcp.nodes AS n WHERE n.store = dropped.store ORDER BY n.node FOR UPDATE;
+    PERFORM FROM tmcp.sessions AS x WHERE x.store = dropped.store ORDER BY x.id FOR UPDATE;
+    PERFORM FROM tmcp.streams AS st WHERE st.store = dropped.store ORDER BY st.id FOR UPDATE;
     DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     DELETE FROM tmcp.outbox AS o WHERE o.store = dropped.store;
     DELETE FROM tmcp.stores AS s WHERE s.store = dropped.store;
+    -- Of a node that registered after the nodes were locked.
+    DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     FOREACH relation IN ARRAY dropped.relations LOOP
         IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation) THEN
             EXECUTE format('DROP VIEW %s', relation);
@@ -654,7 +664,7 @@ $$Drops a store with its sessions, its streams (which close wherever they are he
 
 Arguments: store.
 Returns: nothing.
-Errors: TM002 no such store.
+Errors: TM002 no such store; TM011 above read committed.
 Who: the owner of the extension.
 Example: SELECT tmcp.drop_store('shop');$$;
 
@@ -818,15 +828,11 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
     detached bigint;
 BEGIN
-<<<<<<< HEAD
-    -- Waits for streams that are being attached to it, and lets no further one in.
-    PERFORM FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store FOR UPDATE;
-=======
     -- The node first: it waits for attaches under way, whose streams are then detached with the others.
     DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
->>>>>>> regress
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.node = stop_node.node AND st.store = s.store;
+    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                 WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
     GET DIAGNOSTICS detached = ROW_COUNT;
     RETURN detached;
 END
@@ -842,7 +848,9 @@ Example: SELECT tmcp.stop_node('tmcp', 1);$$;
 -- The order of messages. Whoever holds the order lock allocates event ids, and holds it until commit, so that ids grow
 -- in the order in which other transactions see the messages: a cursor over the log skips nothing.
 --
--- Locks are taken in one order everywhere: rows first, then the order lock, and nothing is waited for while it is held.
+-- Locks are taken in one order everywhere, so that nobody waits in a circle: rows of nodes, of sessions, of
+-- session_counts, of streams, of each the lower key or id first, and then the order lock; nothing is waited for while
+-- that is held. Whoever has to go against this order takes only what is free (SKIP LOCKED, NOWAIT).
 
 CREATE FUNCTION tmcp._require_read_committed() RETURNS void
 LANGUAGE plpgsql
@@ -964,6 +972,20 @@ $$;
 COMMENT ON FUNCTION tmcp._raise_session_not_found(text) IS
     'Raises TM007, with the same words whether a session does not exist or belongs to another principal.';
 
+CREATE FUNCTION tmcp._raise_purged(after bigint) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'TM010',
+        MESSAGE = format('the log no longer reaches back to event %s', after),
+        DETAIL = 'Messages that are asked for have been removed.',
+        HINT = 'Close the streams, so that their clients come back; tmcp.set_retention keeps messages for longer.';
+END
+$$;
+COMMENT ON FUNCTION tmcp._raise_purged(bigint) IS 'Raises TM010.';
+
 CREATE FUNCTION tmcp._hold_node(s tmcp.stores, node bigint) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -1001,9 +1023,7 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
     number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
-    created bigint[] := '{}';
-    created_now bigint[];
-    existing bigint;
+    created bigint[];
     last_before bigint;
     position_now bigint;
 BEGIN
@@ -1020,6 +1040,13 @@ BEGIN
     FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id);
 
     PERFORM tmcp._hold_node(s, attach_batch.node);
+    -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
+    PERFORM FROM tmcp.sessions AS x
+    WHERE x.store = s.store AND x.id = ANY (ARRAY(
+        SELECT coalesce(a.session_id, a.id)
+        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)))
+    ORDER BY x.id
+    FOR KEY SHARE;
     -- What belongs to a session of another principal is as if it did not exist, and is left alone.
     SELECT array_agg(a.id ORDER BY a.id) INTO wanted
     FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
@@ -1028,28 +1055,18 @@ BEGIN
                         AND x.principal IS DISTINCT FROM a.principal);
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
-    LOOP
-        WITH inserted AS (
-            INSERT INTO tmcp.streams AS st (store, id, session_id, node, starts_after, attached_after, detached_at)
-            SELECT s.store, a.id, coalesce(a.session_id, a.id), attach_batch.node,
-                   last_before, last_before, NULL
-            FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
-            WHERE a.id = ANY (wanted)
-            ORDER BY a.id
-            ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING
-            RETURNING st.stream
-        )
-        SELECT array_agg(i.stream) INTO created_now FROM inserted AS i;
-        created := created || created_now;
-        EXIT WHEN cardinality(created) = cardinality(wanted) OR wanted IS NULL;
-        PERFORM FROM tmcp.streams AS st
-        WHERE st.store = s.store AND st.id = ANY (wanted)
-        ORDER BY st.id
-        FOR UPDATE;
-        GET DIAGNOSTICS existing = ROW_COUNT;
-        -- Fewer when a stream was deleted between the two statements: it is created then.
-        EXIT WHEN existing = cardinality(wanted);
-    END LOOP;
+    -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
+    WITH inserted AS (
+        INSERT INTO tmcp.streams AS st (store, id, session_id, node, starts_after, attached_after, detached_at)
+        SELECT s.store, a.id, coalesce(a.session_id, a.id), attach_batch.node,
+               last_before, last_before, NULL
+        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
+        WHERE a.id = ANY (wanted)
+        ORDER BY a.id
+        ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
+        RETURNING st.stream
+    )
+    SELECT coalesce(array_agg(i.stream), '{}') INTO created FROM inserted AS i;
 
     position_now := tmcp._next_event_ids(1);
 
@@ -1076,6 +1093,7 @@ BEGIN
             WHEN f.is_created THEN 'live'
             WHEN f.holder IS NOT NULL THEN 'held'
             -- Messages may have been kept for a stream that its session has not opened yet.
+            WHEN f.attached_after IS NULL AND f.starts_after < f.resumable_from THEN 'purged'
             WHEN f.attached_after IS NULL THEN 'replay'
             ELSE 'live' END AS state
         FROM found AS f
@@ -1131,16 +1149,16 @@ DECLARE
 BEGIN
     PERFORM tmcp._check_id(attach.id);
     IF attach.node IS NULL THEN
-        -- The last listener on this channel has been fenced if it missed its window, like any node; a live one is left
-        -- as it is, so that its stream counts as held.
-        PERFORM tmcp.stop_node(s.name, n.node)
-        FROM tmcp.nodes AS n
-        WHERE n.channel = tmcp._stream_channel(s.name, attach.id)
-          AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
         INSERT INTO tmcp.nodes AS n (store, channel, listens_for_many)
         VALUES (s.store, tmcp._stream_channel(s.name, attach.id), false)
-        ON CONFLICT (channel) DO UPDATE SET channel = EXCLUDED.channel
+        ON CONFLICT (channel) DO UPDATE SET heartbeat_at = n.heartbeat_at
         RETURNING n.node, n.channel INTO attach.own_node, attach.own_channel;
+        -- One that was silent for too long has lost its stream, and starts over. A fresh one stays as it is.
+        UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
+        WHERE n.node = attach.own_node AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
+        IF FOUND THEN
+            UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp() WHERE st.node = attach.own_node;
+        END IF;
     END IF;
     SELECT a.state, a.stream, a.event_id, a.replay_after
     INTO attach.state, attach.stream, attach.event_id, attach.replay_after
@@ -1225,7 +1243,7 @@ CREATE FUNCTION tmcp.replay(
     maximum_count integer DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
 ) RETURNS TABLE (event_id bigint, data text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -1233,6 +1251,7 @@ DECLARE
     count integer := 0;
     bytes bigint := 0;
 BEGIN
+    PERFORM tmcp._require_read_committed();
     FOR replay.event_id, replay.data IN
         SELECT m.event_id, m.data FROM tmcp.messages AS m
         WHERE m.stream = replay.stream AND m.store = s.store
@@ -1250,6 +1269,14 @@ BEGIN
         EXIT WHEN count > 1 AND (count > replay.maximum_count OR bytes > replay.maximum_bytes);
         RETURN NEXT;
     END LOOP;
+    -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
+    -- it has been read here.
+    IF EXISTS (SELECT FROM tmcp.streams AS st
+               LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = st.store AND st.id = st.session_id
+               WHERE st.stream = replay.stream AND st.store = s.store
+                 AND greatest(st.purged_through, b.purged_through) > replay.after) THEN
+        PERFORM tmcp._raise_purged(replay.after);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, integer, bigint) IS
@@ -1259,7 +1286,7 @@ It is no part of tmcp.attach, so that a slow reader of a long replay holds no lo
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
 messages at most, default 1000; maximum_bytes, bytes at most unless the first message alone has more, default 8 MiB.
 Returns: event_id and data, in order. Call again after the last event_id until no row comes.
-Errors: TM002 no such store.
+Errors: TM002 no such store; TM010 messages for the stream were removed from the log since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 
 CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint
@@ -1271,7 +1298,9 @@ DECLARE
     detached bigint;
 BEGIN
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.stream = ANY (detach.streams) AND st.node = detach.node AND st.store = s.store;
+    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                 WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
+                                 ORDER BY x.id FOR UPDATE));
     GET DIAGNOSTICS detached = ROW_COUNT;
     RETURN detached;
 END
@@ -1600,7 +1629,7 @@ CREATE FUNCTION tmcp.fetch_messages(
     maximum_count integer DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
 ) RETURNS TABLE (event_id bigint, stream bigint, data text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -1609,16 +1638,7 @@ DECLARE
     bytes bigint := 0;
     last_event_id bigint;
 BEGIN
-    IF fetch_messages.after < (SELECT r.purged_through FROM tmcp.rotation AS r)
-       AND (EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = fetch_messages.node AND st.purged_through > fetch_messages.after)
-            OR EXISTS (SELECT FROM tmcp.purged_broadcasts AS b
-                       WHERE b.store = s.store AND b.purged_through > fetch_messages.after)) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'TM010',
-            MESSAGE = format('the log no longer reaches back to event %s', fetch_messages.after),
-            DETAIL = 'Messages for streams of this node have been removed.',
-            HINT = 'Close the streams, so that their clients come back; tmcp.set_retention keeps messages for longer.';
-    END IF;
+    PERFORM tmcp._require_read_committed();
     FOR fetch_messages.event_id, fetch_messages.stream, fetch_messages.data IN
         SELECT m.event_id, m.stream, m.data
         FROM tmcp.messages AS m
@@ -1633,6 +1653,14 @@ BEGIN
         last_event_id := fetch_messages.event_id;
         RETURN NEXT;
     END LOOP;
+    -- Looked at last, for the same reason as in tmcp.replay.
+    IF fetch_messages.after < (SELECT r.purged_through FROM tmcp.rotation AS r)
+       AND (EXISTS (SELECT FROM tmcp.streams AS st
+                    WHERE st.node = fetch_messages.node AND st.purged_through > fetch_messages.after)
+            OR EXISTS (SELECT FROM tmcp.purged_broadcasts AS b
+                       WHERE b.store = s.store AND b.purged_through > fetch_messages.after)) THEN
+        PERFORM tmcp._raise_purged(fetch_messages.after);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, integer, bigint) IS
@@ -1643,7 +1671,8 @@ Arguments: store; node; after, the last event id that the node has seen; maximum
 event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
 Returns: event_id, stream (NULL for a broadcast, which is for every standalone stream) and data, in order. Call again
 after the last event_id until no row comes.
-Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since.
+Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since; TM011 above read
+committed.
 Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;
 
 CREATE FUNCTION tmcp.resource_updated(uri text) RETURNS text
@@ -1692,13 +1721,18 @@ DECLARE
     o tmcp.outbox;
     flushed bigint := 0;
 BEGIN
-    -- One at a time for each store, so that the items of a transaction stay in order.
     PERFORM tmcp._require_read_committed();
-    PERFORM pg_advisory_xact_lock(1953326961, s.store);
+    IF NOT EXISTS (SELECT FROM tmcp.outbox AS p WHERE p.store = s.store) THEN
+        RETURN 0;
+    END IF;
+    -- The order lock from the start, so that the items of a transaction stay in order. With a lock of its own before
+    -- it, one who has sent and then flushes could wait in a circle with one who flushes.
+    PERFORM pg_advisory_xact_lock(1953326960, 1);
     FOR o IN
         WITH due AS (
-            DELETE FROM tmcp.outbox AS d WHERE d.item IN (
-                SELECT p.item FROM tmcp.outbox AS p WHERE p.store = s.store ORDER BY p.item LIMIT 1000)
+            DELETE FROM tmcp.outbox AS d WHERE d.item = ANY (ARRAY(
+                SELECT p.item FROM tmcp.outbox AS p WHERE p.store = s.store
+                ORDER BY p.item LIMIT 1000 FOR UPDATE SKIP LOCKED))
             RETURNING d.*
         )
         SELECT * FROM due ORDER BY item
@@ -1925,12 +1959,14 @@ BEGIN
     UPDATE tmcp.session_counts AS c SET sessions = c.sessions - ended.sessions
     FROM (SELECT o.store, count(*) AS sessions FROM old_sessions AS o GROUP BY o.store) AS ended
     WHERE c.store = ended.store;
-    DELETE FROM tmcp.streams AS st WHERE st.stream IN (
-        SELECT x.stream FROM old_sessions AS o JOIN tmcp.streams AS x ON x.store = o.store AND x.id = o.id
-        WHERE x.session_id = o.id
-        UNION ALL
-        SELECT x.stream FROM old_sessions AS o JOIN tmcp.streams AS x ON x.store = o.store AND x.session_id = o.id
-        WHERE x.id <> x.session_id);
+    DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
+        SELECT x.stream FROM tmcp.streams AS x WHERE x.stream IN (
+            SELECT y.stream FROM old_sessions AS o JOIN tmcp.streams AS y ON y.store = o.store AND y.id = o.id
+            WHERE y.session_id = o.id
+            UNION ALL
+            SELECT y.stream FROM old_sessions AS o JOIN tmcp.streams AS y ON y.store = o.store AND y.session_id = o.id
+            WHERE y.id <> y.session_id)
+        ORDER BY x.id FOR UPDATE));
     RETURN NULL;
 END
 $$;
@@ -2013,9 +2049,12 @@ BEGIN
             DETAIL = 'Nothing was changed.',
             HINT = 'Draw session ids at random, with at least 128 bits.';
     END IF;
-    -- What is sent to the session before it opens its standalone stream is kept for it.
+    -- What is sent to the session before it opens its standalone stream is kept for it. It starts after the last message
+    -- that has been committed, not after the last event id: a sender who has drawn his ids may yet see this stream.
     INSERT INTO tmcp.streams (store, id, session_id, starts_after)
-    SELECT s.store, start_session.id, start_session.id, e.last_value FROM tmcp.event_id AS e
+    SELECT s.store, start_session.id, start_session.id,
+           greatest(r.purged_through, (SELECT max(m.event_id) FROM tmcp.messages AS m))
+    FROM tmcp.rotation AS r
     ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING;
 END
 $$;
@@ -2104,10 +2143,12 @@ BEGIN
     WHERE x.store = s.store AND x.id = end_session.id AND x.principal IS NOT DISTINCT FROM end_session.principal;
     ended := FOUND;
     -- Streams may be in this database and the metadata in another.
-    DELETE FROM tmcp.streams AS st
-    WHERE st.store = s.store AND st.session_id = end_session.id
-      AND (st.id = end_session.id OR st.id <> st.session_id)
-      AND NOT EXISTS (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = end_session.id);
+    DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
+        SELECT y.stream FROM tmcp.streams AS y
+        WHERE y.store = s.store AND y.session_id = end_session.id
+          AND (y.id = end_session.id OR y.id <> y.session_id)
+          AND NOT EXISTS (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = end_session.id)
+        ORDER BY y.id FOR UPDATE));
     RETURN ended OR FOUND;
 END
 $$;
@@ -2285,9 +2326,11 @@ BEGIN
         WHERE n.node NOT IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
         ORDER BY n.node FOR UPDATE SKIP LOCKED
     LOOP
+        -- Its heartbeat may have come after the query above began and before the row was locked.
+        CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-        WHERE st.stream IN (SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
-                            ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED);
+        WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
+                                     ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
         GET DIAGNOSTICS detached = ROW_COUNT;
         total := total + detached;
         EXIT WHEN total >= batch;
@@ -2308,17 +2351,21 @@ DECLARE
     deleted bigint;
 BEGIN
     WITH expired AS (
-        DELETE FROM tmcp.streams AS st WHERE st.stream IN (
+        DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
             WHERE x.node IS NULL
               AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
-            ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED)
+            ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
+    ), in_use AS (
+        -- Until its stream was lost, the session was in use. One that somebody has locked is being used or ended, and
+        -- who ends it may wait for the stream.
+        SELECT x.session, e.detached_at
+        FROM (SELECT d.store, d.session_id, max(d.detached_at) AS detached_at FROM expired AS d GROUP BY 1, 2) AS e
+        JOIN tmcp.sessions AS x ON x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
+        FOR UPDATE OF x SKIP LOCKED
     ), active AS (
-        -- Until its stream was lost, the session was in use.
-        UPDATE tmcp.sessions AS x SET last_active_at = greatest(x.last_active_at, e.detached_at)
-        FROM (SELECT y.store, y.session_id, max(y.detached_at) AS detached_at FROM expired AS y GROUP BY 1, 2) AS e
-        WHERE x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
+        UPDATE tmcp.sessions AS x SET last_active_at = u.detached_at FROM in_use AS u WHERE x.session = u.session
     )
     SELECT count(*) INTO deleted FROM expired;
     RETURN deleted;
@@ -2356,6 +2403,42 @@ END
 $$;
 COMMENT ON FUNCTION tmcp._end_idle_sessions(integer) IS 'Ends sessions that were not used for the store''s idle limit.';
 
+CREATE FUNCTION tmcp._remember_purged(oldest smallint) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    complete boolean;
+BEGIN
+    -- A stream that somebody has locked is left for the next time, and the log with it: who waits for that lock while
+    -- holding all the others keeps them from being attached.
+    WITH gone AS (
+        SELECT m.stream, max(m.event_id) AS last_event_id FROM tmcp.messages AS m
+        WHERE m.slot = oldest AND m.stream IS NOT NULL GROUP BY m.stream
+    ), due AS (
+        SELECT st.stream, g.last_event_id FROM tmcp.streams AS st JOIN gone AS g USING (stream)
+        WHERE st.purged_through < g.last_event_id
+    ), locked AS (
+        SELECT st.stream, d.last_event_id FROM tmcp.streams AS st JOIN due AS d USING (stream)
+        FOR UPDATE OF st SKIP LOCKED
+    ), remembered AS (
+        UPDATE tmcp.streams AS st SET purged_through = l.last_event_id
+        FROM locked AS l WHERE st.stream = l.stream
+        RETURNING st.stream
+    )
+    SELECT (SELECT count(*) FROM remembered) = (SELECT count(*) FROM due) INTO complete;
+    INSERT INTO tmcp.purged_broadcasts AS b (store, purged_through)
+    SELECT m.store, max(m.event_id) FROM tmcp.messages AS m JOIN tmcp.stores AS s USING (store)
+    WHERE m.slot = oldest AND m.stream IS NULL GROUP BY m.store
+    ON CONFLICT (store) DO UPDATE SET purged_through = EXCLUDED.purged_through
+        WHERE b.purged_through < EXCLUDED.purged_through;
+    RETURN complete;
+END
+$$;
+COMMENT ON FUNCTION tmcp._remember_purged(smallint) IS
+    'Remembers what a partition holds, so that "purged" is said to whom it concerns and to nobody else. Whether that is '
+    'done for all streams: a locked one is left for the next time.';
+
 CREATE FUNCTION tmcp._rotate_messages() RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -2363,41 +2446,39 @@ AS $$
 DECLARE
     r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
     oldest constant smallint := (r.slot + 1) % 3;
+    last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
     IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
         RETURN false;
     END IF;
-    -- Remember what goes, so that "purged" is said to whom it concerns and to nobody else.
-    UPDATE tmcp.streams AS st SET purged_through = gone.last_event_id
-    FROM (SELECT m.stream, max(m.event_id) AS last_event_id FROM tmcp.messages AS m
-          WHERE m.slot = oldest AND m.stream IS NOT NULL GROUP BY m.stream) AS gone
-    WHERE st.stream = gone.stream;
-    INSERT INTO tmcp.purged_broadcasts AS b (store, purged_through)
-    SELECT m.store, max(m.event_id) FROM tmcp.messages AS m JOIN tmcp.stores AS s USING (store)
-    WHERE m.slot = oldest AND m.stream IS NULL GROUP BY m.store
-    ON CONFLICT (store) DO UPDATE SET purged_through = EXCLUDED.purged_through;
-    UPDATE tmcp.rotation SET purged_through = greatest(
-        purged_through, (SELECT max(m.event_id) FROM tmcp.messages AS m WHERE m.slot = oldest));
-
-    -- Senders read the slot under this lock, so none of them writes to the old one any more.
-    PERFORM pg_advisory_xact_lock(1953326960, 1);
-    CASE oldest
-        WHEN 0 THEN
-            LOCK TABLE ONLY tmcp.messages_0 IN ACCESS EXCLUSIVE MODE NOWAIT;
-            TRUNCATE ONLY tmcp.messages_0;
-        WHEN 1 THEN
-            LOCK TABLE ONLY tmcp.messages_1 IN ACCESS EXCLUSIVE MODE NOWAIT;
-            TRUNCATE ONLY tmcp.messages_1;
-        WHEN 2 THEN
-            LOCK TABLE ONLY tmcp.messages_2 IN ACCESS EXCLUSIVE MODE NOWAIT;
-            TRUNCATE ONLY tmcp.messages_2;
-    END CASE;
-    UPDATE tmcp.rotation SET slot = oldest, rotated_at = clock_timestamp();
-    RETURN true;
-EXCEPTION WHEN lock_not_available THEN
-    -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
-    RETURN false;
+    -- Not in the block below: when that fails again and again, this need not be written again.
+    IF NOT tmcp._remember_purged(oldest) THEN
+        RETURN false;
+    END IF;
+    last_event_id := (SELECT max(m.event_id) FROM tmcp.messages AS m WHERE m.slot = oldest);
+    BEGIN
+        PERFORM FROM tmcp.rotation FOR UPDATE NOWAIT;
+        -- Senders read the slot under this lock, so none of them writes to the old one any more.
+        PERFORM pg_advisory_xact_lock(1953326960, 1);
+        CASE oldest
+            WHEN 0 THEN
+                LOCK TABLE ONLY tmcp.messages_0 IN ACCESS EXCLUSIVE MODE NOWAIT;
+                TRUNCATE ONLY tmcp.messages_0;
+            WHEN 1 THEN
+                LOCK TABLE ONLY tmcp.messages_1 IN ACCESS EXCLUSIVE MODE NOWAIT;
+                TRUNCATE ONLY tmcp.messages_1;
+            WHEN 2 THEN
+                LOCK TABLE ONLY tmcp.messages_2 IN ACCESS EXCLUSIVE MODE NOWAIT;
+                TRUNCATE ONLY tmcp.messages_2;
+        END CASE;
+        UPDATE tmcp.rotation SET slot = oldest, rotated_at = clock_timestamp(),
+            purged_through = greatest(purged_through, last_event_id);
+        RETURN true;
+    EXCEPTION WHEN lock_not_available THEN
+        -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
+        RETURN false;
+    END;
 END
 $$;
 COMMENT ON FUNCTION tmcp._rotate_messages() IS
@@ -2428,10 +2509,10 @@ BEGIN
     detached_streams := tmcp._detach_streams_of_dead_nodes(cleanup.batch);
     expired_streams := tmcp._delete_expired_streams(cleanup.batch);
     ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
-    -- These two take the order lock, so they come last.
+    -- These two take the order lock, so they come last; the second holds it until the end.
+    rotated := tmcp._rotate_messages();
     SELECT coalesce(sum(tmcp._flush_outbox(s)), 0) INTO sent_items
     FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
-    rotated := tmcp._rotate_messages();
 END
 $$;
 COMMENT ON FUNCTION tmcp.cleanup(integer) IS
