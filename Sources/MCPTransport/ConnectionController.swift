@@ -20,6 +20,10 @@ final class ConnectionController: StreamController {
         end.finish()
     }
 
+    func waitUntilDrained() async {
+        await buffer.waitUntilDrained()
+    }
+
     /// Returns when the stream was closed, though messages may still wait to be written; or when cancelled.
     func waitForEnd() async {
         for await _ in ends {}

@@ -68,12 +68,19 @@ private final class Buffer: StreamController {
     private let byteLimit: Int
     private let continuation: AsyncStream<StreamMessage>.Continuation
     private let waitingBytes = Atomic<Int>(0)
+    /// Yields when the last message was read, and ends with the stream.
+    private let drained: AsyncStream<Void>
+    private let drainedContinuation: AsyncStream<Void>.Continuation
     /// The place of the reason in ``closings``; -1 while the stream is open.
     private let closingIndex = Atomic<Int>(-1)
 
     init(byteLimit: Int, continuation: AsyncStream<StreamMessage>.Continuation) {
         self.byteLimit = byteLimit
         self.continuation = continuation
+        let (drained, drainedContinuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        self.drained = drained
+        self.drainedContinuation = drainedContinuation
+        continuation.onTermination = { _ in drainedContinuation.finish() }
     }
 
     var closing: StreamClosing? {
@@ -96,7 +103,15 @@ private final class Buffer: StreamController {
     }
 
     func release(_ message: StreamMessage) {
-        waitingBytes.subtract(message.data.utf8.count, ordering: .relaxed)
+        let (_, waiting) = waitingBytes.subtract(message.data.utf8.count, ordering: .acquiringAndReleasing)
+        if waiting == 0 { drainedContinuation.yield() }
+    }
+
+    func waitUntilDrained() async {
+        while waitingBytes.load(ordering: .acquiring) > 0 {
+            var signals = drained.makeAsyncIterator()
+            guard await signals.next() != nil else { return }
+        }
     }
 
     private func reserve(_ size: Int) -> Bool {

@@ -1250,7 +1250,7 @@ CREATE FUNCTION tmcp.replay(
     stream bigint,
     after bigint,
     through bigint,
-    maximum_count integer DEFAULT 1000,
+    maximum_count bigint DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
 ) RETURNS TABLE (event_id bigint, data text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -1289,7 +1289,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, integer, bigint) IS
+COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, bigint, bigint) IS
 $$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts.
 It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
 
@@ -1636,7 +1636,7 @@ CREATE FUNCTION tmcp.fetch_messages(
     store text,
     node bigint,
     after bigint,
-    maximum_count integer DEFAULT 1000,
+    maximum_count bigint DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
 ) RETURNS TABLE (event_id bigint, stream bigint, data text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -1673,7 +1673,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, integer, bigint) IS
+COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, bigint, bigint) IS
 $$What was sent to the streams of a node after an event: for a node that was told of a message without its data, or was
 cut off. LISTEN again first, then fetch, then drop what comes twice by its event id.
 

@@ -1,5 +1,7 @@
 import CoreMetrics
+import Foundation
 import Metrics
+import SessionManager
 
 /// What the session manager counts, under names that begin with `tmcp.`.
 struct SessionMetrics: Sendable {
@@ -29,7 +31,9 @@ struct SessionMetrics: Sendable {
 
     /// `tmcp.delivery_time`: from the time in a message's event id until it is handed to its stream; right as far as
     /// the clocks of the two machines agree.
-    func deliveryTook(_ duration: Duration) { deliveryTime.record(duration: duration) }
+    func deliveryTook(since eventID: EventID) {
+        deliveryTime.recordMicroseconds(max(0, Date.now.timeIntervalSince1970 * 1_000_000 - Double(eventID.rawValue)))
+    }
 
     /// `tmcp.reconnects`: connections that were made again after one was lost.
     func reconnected() { reconnects.increment() }

@@ -246,6 +246,7 @@ actor StreamNode {
                 perform(registry.received(trusted(frame)))
             }
             metrics.delivered(registry.deliveredCount - before)
+            metrics.deliveryTook(since: registry.position)
         } catch {
             heard(word: String(decoding: payload, as: UTF8.self))
         }
@@ -540,11 +541,11 @@ actor StreamNode {
                 throw SessionManagerError(any: error)
             }
             guard let last = messages.last else { break }
+            // No faster than the client reads, so that it can catch up with more than its buffer holds.
+            await stream.controller.waitUntilDrained()
             metrics.fetched(messages.count)
             for message in messages { perform(registry.replayed(message, stream: number)) }
             after = last.eventID
-            // Read from the log only as fast as the client reads.
-            await stream.controller.waitUntilDrained()
         }
         perform(registry.caughtUp(number, through: through))
     }
