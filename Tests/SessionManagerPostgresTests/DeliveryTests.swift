@@ -34,7 +34,10 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A message that does not fit a notification arrives, in its place among the others", arguments: [7_900, 7_901, 1_000_000])
+    @Test(
+        "A message that does not fit a notification arrives, in its place among the others",
+        arguments: [7_900, 7_901, 1_000_000]
+    )
     func large(size: Int) async throws {
         let database = try TestDatabase()
         let large = String(repeating: "x", count: size)
@@ -82,7 +85,9 @@ struct DeliveryTests {
         try await database.withManagers { managers in
             let stream = MessageStream()
             let id = "it's \"odd\"; \\ \n %s $1 \u{202E}\u{1F600}"
-            let data = ["", "\n", "'; DROP TABLE tmcp.streams; --", "17 1 3\nabc", "\u{1F468}\u{200D}\u{1F469}", "e\u{301}"]
+            let data = [
+                "", "\n", "'; DROP TABLE tmcp.streams; --", "17 1 3\nabc", "\u{1F468}\u{200D}\u{1F469}", "e\u{301}",
+            ]
             try await managers[0].create(id, controller: stream.controller)
             for text in data { try await managers[1].send([id], data: text) }
             let received = await stream.next(data.count)
@@ -219,7 +224,11 @@ struct DeliveryTests {
             }
             #expect(slow.closing == .tooSlow)
             let resumed = MessageStream()
-            try await managers[1].create("slow", controller: resumed.controller, options: StreamOptions(lastEventID: last))
+            try await managers[1].create(
+                "slow",
+                controller: resumed.controller,
+                options: StreamOptions(lastEventID: last)
+            )
             received += await resumed.next(20 - received.count)
             let isComplete = received == (0..<20).map { data + "\($0)" }
             #expect(isComplete)

@@ -10,7 +10,9 @@ struct InfoTests {
         let database = try TestDatabase()
         try await database.withManagers { managers in
             let infos = managers.map { PostgresInfoSessionManager(sharing: $0) }
-            let clientInfo: JSONValue = ["name": "example", "version": "1", "x": ["nested": [1, 2.5, nil, "\u{0}'\""]]]
+            let clientInfo: JSONValue = [
+                "name": "example", "version": "1", "x": ["nested": [1, 2.5, nil, "\u{0}'\""]],
+            ]
             try await infos[0].start(
                 "a",
                 metadata: SessionMetadata(

@@ -43,10 +43,16 @@ struct NotificationFrameTests {
     @Test("about lost streams says which, and since when")
     func losses() throws {
         #expect(try StreamLoss(parsing: "ended 7") == .ended([7]))
-        #expect(try StreamLoss(parsing: "taken 1790000000000000 7,8") == .taken(at: EventID(rawValue: 1_790_000_000_000_000), [7, 8]))
+        #expect(
+            try StreamLoss(parsing: "taken 1790000000000000 7,8")
+                == .taken(at: EventID(rawValue: 1_790_000_000_000_000), [7, 8])
+        )
     }
 
-    @Test("about lost streams that cannot be read is refused", arguments: ["", "ended", "ended x", "ended 1,", "taken 7", "taken x 7", "gone 7"])
+    @Test(
+        "about lost streams that cannot be read is refused",
+        arguments: ["", "ended", "ended x", "ended 1,", "taken 7", "taken x 7", "gone 7"]
+    )
     func malformedLoss(payload: String) {
         #expect(throws: NotificationFrame.Malformed.self) { try StreamLoss(parsing: payload) }
     }

@@ -38,7 +38,8 @@ struct StreamRegistryTests {
         )
     }
 
-    private mutating func attach(_ stream: StreamRegistry.Stream, replayAfter: Int64? = nil) -> [StreamRegistry.Action] {
+    private mutating func attach(_ stream: StreamRegistry.Stream, replayAfter: Int64? = nil) -> [StreamRegistry.Action]
+    {
         registry.attachingBegan()
         defer { registry.attachingEnded() }
         return registry.attached(stream, replayAfter: replayAfter.map(event))

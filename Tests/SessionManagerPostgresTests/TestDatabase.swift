@@ -9,7 +9,8 @@ import Testing
 /// The server that the tests run against, and a store of its own for each test.
 struct TestDatabase: Sendable {
     struct Missing: Error, CustomStringConvertible {
-        let description = "TMCP_TEST_DATABASE_URL is not set: run the tests with `make test`, or within "
+        let description =
+            "TMCP_TEST_DATABASE_URL is not set: run the tests with `make test`, or within "
             + "Tests/cluster/with-cluster"
     }
 
