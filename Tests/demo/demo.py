@@ -229,9 +229,9 @@ def main():
             stay(program, *servers)
     except KeyboardInterrupt:
         status = 0 if held else 130
-    except (Unexpected, OSError) as failure:
+    except Exception as failure:
         held = False
-        print(f"\nStep {tell.steps + 1} failed: {failure}", file=sys.stderr)
+        print(f"\nStep {tell.steps + 1} failed: {type(failure).__name__}: {failure}", file=sys.stderr)
         for server in Server.all:
             print(f"{server.name} said:\n{''.join(server.log)}", file=sys.stderr)
     finally:
