@@ -45,7 +45,7 @@ test: all
 demo: all
 	Tests/cluster/prerequisites demo
 	swift build --product tmcp-server
-	Tests/cluster/with-cluster -- Tests/demo/demo
+	Tests/cluster/with-cluster -- python3 -B Tests/demo/demo.py
 
 matrix: all
 	Tests/cluster/prerequisites matrix
