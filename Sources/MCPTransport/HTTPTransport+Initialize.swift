@@ -30,15 +30,15 @@ extension HTTPTransport {
             ),
             protocolVersion: version
         )
-        let context = context(of: session, caller: caller, request: request, exchange: nil, logger: logger)
-        switch await outcome(of: request, context: context) {
+        let context = messages.context(of: session, caller: caller, request: request, exchange: nil, logger: logger)
+        switch await messages.outcome(of: request, context: context) {
         case .failure(let error):
             return HTTPTransport.jsonResponse(MCPText.error(error, id: request.id))
         case .success(let result):
             let result = HTTPTransport.adding(version, to: result)
             session.metadata.protocolVersion = result["protocolVersion"]?.string
             do throws(SessionManagerError) {
-                try await info.start(id, metadata: session.metadata, principal: caller.principal)
+                try await messages.info.start(id, metadata: session.metadata, principal: caller.principal)
             } catch {
                 throw Refusal(error, requestID: request.id)
             }
@@ -47,28 +47,6 @@ extension HTTPTransport {
                 headers: [.mcpSessionID: id]
             )
         }
-    }
-
-    /// What a handler gets to know of a message.
-    func context(
-        of session: ActiveSession,
-        caller: MCPCaller,
-        request: MCPRequest?,
-        exchange: Exchange?,
-        logger: Logger
-    ) -> MCPContext {
-        MCPContext(
-            sessionID: session.id,
-            caller: caller,
-            protocolVersion: session.protocolVersion,
-            session: session.metadata,
-            requestID: request?.id,
-            progressToken: request?.params["_meta"]?["progressToken"],
-            logger: logger,
-            exchange: exchange,
-            streams: streams,
-            info: info
-        )
     }
 
     static func jsonResponse(_ text: String, headers: HTTPFields = HTTPFields()) -> Response {

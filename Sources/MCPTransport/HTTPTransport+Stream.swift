@@ -51,7 +51,7 @@ extension HTTPTransport {
         let messages = MessageStream(byteLimit: configuration.streamBufferSize)
         let closing = ConnectionController(messages.controller)
         do throws(SessionManagerError) {
-            let (opening, lease) = try await held.open(
+            let (opening, lease) = try await self.messages.held.open(
                 name.streamID(session: session.id),
                 controller: closing,
                 options: StreamOptions(

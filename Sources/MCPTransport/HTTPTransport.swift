@@ -16,11 +16,7 @@ public struct HTTPTransport: Sendable {
     /// How the transport behaves.
     public let configuration: HTTPTransportConfiguration
 
-    let handler: any MCPHandler
-    let streams: any StreamSessionManager
-    let info: any InfoSessionManager
-    let held: HeldStreams
-    let inFlight = InFlightRequests()
+    let messages: MessageRouter
 
     /// A transport that carries the messages of `handler`.
     ///
@@ -33,16 +29,8 @@ public struct HTTPTransport: Sendable {
         sessionManager: (streams: any StreamSessionManager, info: any InfoSessionManager)? = nil,
         configuration: HTTPTransportConfiguration = HTTPTransportConfiguration()
     ) {
-        self.handler = handler
         self.configuration = configuration
-        if let sessionManager {
-            (streams, info) = sessionManager
-        } else {
-            let store = InMemorySessionStore()
-            streams = InMemoryStreamSessionManager(store: store)
-            info = InMemoryInfoSessionManager(store: store)
-        }
-        held = HeldStreams(streams)
+        messages = MessageRouter(handler: handler, sessionManager: sessionManager)
     }
 
     /// Answers one request to the endpoint, whatever its method and path.
