@@ -1,4 +1,3 @@
-import Foundation
 import HTTPTypes
 import Hummingbird
 import Logging
@@ -8,25 +7,20 @@ import SessionManager
 extension HTTPTransport {
     /// POST: one message, or a batch in the revision that has them.
     func post(_ request: Request, from caller: MCPCaller, logger: Logger) async throws(Refusal) -> Response {
-        guard RequestHead.hasJSONBody(request.headers) else {
-            throw Refusal(.unsupportedMediaType, .refused("Content-Type must be application/json"))
-        }
+        try RequestHead.requireJSONBody(request.headers)
         guard RequestHead.accepts("application/json", in: request.headers),
             RequestHead.accepts("text/event-stream", in: request.headers)
         else {
             throw Refusal(.notAcceptable, .refused("Accept must list application/json and text/event-stream"))
         }
         var request = request
-        let body = try await collectBody(of: &request, upTo: configuration.maximumBodySize)
-        guard let json = try? JSONValue(parsing: Data(body.readableBytesView)) else {
-            throw Refusal(.badRequest, .parseError)
-        }
+        let json = try await request.collectJSON(upTo: configuration.maximumBodySize)
         if let batch = json.array {
             let session = try await activeSession(of: request, caller: caller)
             let messages = try parse(batch: batch, for: session)
             return try await handle(messages, isBatch: true, of: session, caller: caller, logger: logger)
         }
-        let message = try parse(json)
+        let message = try MCPMessage.parsed(json)
         if case .request(let initialize) = message, initialize.method == "initialize" {
             return try await start(initialize, caller: caller, logger: logger)
         }
@@ -41,14 +35,6 @@ extension HTTPTransport {
         return try await handle([message], isBatch: false, of: session, caller: caller, logger: logger)
     }
 
-    private func parse(_ json: JSONValue) throws(Refusal) -> MCPMessage {
-        do throws(MCPError) {
-            return try MCPMessage(json)
-        } catch {
-            throw Refusal(.badRequest, error, requestID: RequestID(json["id"]))
-        }
-    }
-
     private func parse(batch: [JSONValue], for session: ActiveSession) throws(Refusal) -> [MCPMessage] {
         guard session.protocolVersion == .march2025 else {
             throw Refusal(.badRequest, .invalidRequest("this revision of MCP has no batches"))
@@ -60,7 +46,7 @@ extension HTTPTransport {
             )
         }
         var messages: [MCPMessage] = []
-        for element in batch { messages.append(try parse(element)) }
+        for element in batch { messages.append(try MCPMessage.parsed(element)) }
         let startsSession = messages.contains { message in
             guard case .request(let request) = message else { return false }
             return request.method == "initialize"
@@ -142,14 +128,7 @@ extension HTTPTransport {
         case .answered(let text):
             return HTTPTransport.jsonResponse(text)
         case .streaming(let stream):
-            let response = EventStreamResponse(
-                stream: stream,
-                prelude: prelude(of: stream, after: nil, for: session),
-                endsWithAnswer: true,
-                closesOnShutdown: false,
-                configuration: configuration
-            )
-            return Response(status: .ok, headers: HTTPTransport.streamHeaders, body: response.body(watching: nil))
+            return streamResponse(stream, prelude: prelude(of: stream, after: nil, for: session), watching: nil)
         }
     }
 
