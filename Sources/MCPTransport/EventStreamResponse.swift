@@ -3,6 +3,13 @@ import NIOCore
 import ServiceLifecycle
 import SessionManager
 
+/// How long the parts of a stream's connection may take.
+struct StreamTiming: Sendable {
+    var keepAliveInterval: Duration
+    var reconnectDelay: Duration
+    var drainTime: Duration
+}
+
 /// Writes a stream to its connection until the stream or the connection ends.
 struct EventStreamResponse: Sendable {
     /// The stream, held by this process.
@@ -14,7 +21,11 @@ struct EventStreamResponse: Sendable {
     /// Whether the connection has nothing to wait for but messages, so that a shutdown lets go of it at once. A
     /// request that is being handled is waited for.
     var closesOnShutdown: Bool
-    var configuration: HTTPTransportConfiguration
+    var timing: StreamTiming
+    /// Writes a message as an event.
+    var encode: @Sendable (StreamMessage) -> ByteBuffer
+    /// Called when the connection has let go of the stream.
+    var onEnd: @Sendable () async -> Void = {}
 
     /// The stream's client reads too slowly for it to be told that the stream has ended.
     private struct ClientTooSlow: Error {}
@@ -44,10 +55,12 @@ struct EventStreamResponse: Sendable {
             }
         } catch {
             await stream.lease.release()
+            await onEnd()
             throw error
         }
         await stream.lease.release()
-        if comesBack { try await writer.write(ServerSentEvent.retry(configuration.reconnectDelay)) }
+        await onEnd()
+        if comesBack { try await writer.write(ServerSentEvent.retry(timing.reconnectDelay)) }
     }
 
     private func writeWhileConnected(to writer: EventWriter, watching request: Request?) async throws {
@@ -73,8 +86,7 @@ struct EventStreamResponse: Sendable {
     private func deliver(to writer: EventWriter) async throws {
         try await writer.write(prelude)
         for await message in stream.messages {
-            let cursor = EventCursor(stream: stream.name, eventID: message.eventID)
-            try await writer.write(ServerSentEvent.message(message.data, cursor: cursor))
+            try await writer.write(encode(message))
             if endsWithAnswer, MCPText.isResponse(message.data) {
                 stream.closing.close(.ended)
                 return
@@ -86,7 +98,7 @@ struct EventStreamResponse: Sendable {
     /// Comments keep proxies from closing a silent connection, and find out that a client is gone.
     private func keepAlive(_ writer: EventWriter) async throws {
         while true {
-            try await Task.sleep(for: configuration.keepAliveInterval)
+            try await Task.sleep(for: timing.keepAliveInterval)
             try await writer.write(ServerSentEvent.comment("ping"))
         }
     }
@@ -95,7 +107,7 @@ struct EventStreamResponse: Sendable {
     /// its buffer for longer.
     private func cutOffSlowClient() async throws {
         await stream.closing.waitForEnd()
-        try await Task.sleep(for: configuration.drainTime)
+        try await Task.sleep(for: timing.drainTime)
         throw ClientTooSlow()
     }
 

@@ -1,4 +1,3 @@
-import Foundation
 import HTTPTypes
 import Hummingbird
 import Logging
@@ -8,25 +7,20 @@ import SessionManager
 extension HTTPTransport {
     /// POST: one message, or a batch in the revision that has them.
     func post(_ request: Request, from caller: MCPCaller, logger: Logger) async throws(Refusal) -> Response {
-        guard RequestHead.hasJSONBody(request.headers) else {
-            throw Refusal(.unsupportedMediaType, .refused("Content-Type must be application/json"))
-        }
+        try RequestHead.requireJSONBody(request.headers)
         guard RequestHead.accepts("application/json", in: request.headers),
             RequestHead.accepts("text/event-stream", in: request.headers)
         else {
             throw Refusal(.notAcceptable, .refused("Accept must list application/json and text/event-stream"))
         }
         var request = request
-        let body = try await collectBody(of: &request, upTo: configuration.maximumBodySize)
-        guard let json = try? JSONValue(parsing: Data(body.readableBytesView)) else {
-            throw Refusal(.badRequest, .parseError)
-        }
+        let json = try await request.collectJSON(upTo: configuration.maximumBodySize)
         if let batch = json.array {
             let session = try await activeSession(of: request, caller: caller)
             let messages = try parse(batch: batch, for: session)
-            return await handle(messages, isBatch: true, of: session, caller: caller, logger: logger)
+            return try await handle(messages, isBatch: true, of: session, caller: caller, logger: logger)
         }
-        let message = try parse(json)
+        let message = try MCPMessage.parsed(json)
         if case .request(let initialize) = message, initialize.method == "initialize" {
             return try await start(initialize, caller: caller, logger: logger)
         }
@@ -38,15 +32,7 @@ extension HTTPTransport {
             if case .request(let request) = message { refusal.requestID = request.id }
             throw refusal
         }
-        return await handle([message], isBatch: false, of: session, caller: caller, logger: logger)
-    }
-
-    private func parse(_ json: JSONValue) throws(Refusal) -> MCPMessage {
-        do throws(MCPError) {
-            return try MCPMessage(json)
-        } catch {
-            throw Refusal(.badRequest, error, requestID: RequestID(json["id"]))
-        }
+        return try await handle([message], isBatch: false, of: session, caller: caller, logger: logger)
     }
 
     private func parse(batch: [JSONValue], for session: ActiveSession) throws(Refusal) -> [MCPMessage] {
@@ -60,7 +46,7 @@ extension HTTPTransport {
             )
         }
         var messages: [MCPMessage] = []
-        for element in batch { messages.append(try parse(element)) }
+        for element in batch { messages.append(try MCPMessage.parsed(element)) }
         let startsSession = messages.contains { message in
             guard case .request(let request) = message else { return false }
             return request.method == "initialize"
@@ -75,35 +61,31 @@ extension HTTPTransport {
         of session: ActiveSession,
         caller: MCPCaller,
         logger: Logger
-    ) async -> Response {
+    ) async throws(Refusal) -> Response {
         var requests: [MCPRequest] = []
         for message in messages {
             switch message {
-            case .request(let request): requests.append(request)
+            case .request(let request):
+                requests.append(request)
             case .notification(let notification):
-                await receive(notification, of: session, caller: caller, logger: logger)
-            case .response: break
+                let context = self.messages.context(
+                    of: session,
+                    caller: caller,
+                    request: nil,
+                    exchange: nil,
+                    logger: logger
+                )
+                await self.messages.receive(notification, context: context)
+            case .response(let response):
+                do throws(SessionManagerError) {
+                    try await self.messages.clientRequests.deliver(response, session: session.id)
+                } catch {
+                    throw Refusal(error)
+                }
             }
         }
         guard !requests.isEmpty else { return Response(status: .accepted) }
         return await answer(requests, isBatch: isBatch, of: session, caller: caller, logger: logger)
-    }
-
-    private func receive(
-        _ notification: MCPNotification,
-        of session: ActiveSession,
-        caller: MCPCaller,
-        logger: Logger
-    ) async {
-        if notification.method == "notifications/cancelled", let id = RequestID(notification.params["requestId"]) {
-            inFlight.cancel(InFlightRequests.Key(sessionID: session.id, requestID: id))
-        }
-        let context = context(of: session, caller: caller, request: nil, exchange: nil, logger: logger)
-        do {
-            try await handler.receive(notification, context: context)
-        } catch {
-            logFailure(error, of: notification.method, logger: logger)
-        }
     }
 
     private func answer(
@@ -116,24 +98,26 @@ extension HTTPTransport {
         let exchange = Exchange(
             sessionID: session.id,
             principal: caller.principal,
-            streams: streams,
-            held: held,
+            streams: messages.streams,
+            held: messages.held,
             bufferBytes: configuration.streamBufferSize,
             logger: logger
         )
-        // Not children of the connection's task: a client that goes away does not cancel its request.
         let handled = requests.map { request in
-            let context = context(of: session, caller: caller, request: request, exchange: exchange, logger: logger)
-            let task = Task { await answer(to: request, context: context) }
-            let key = InFlightRequests.Key(sessionID: session.id, requestID: request.id)
-            return (task: task, key: key, number: inFlight.add(key) { task.cancel() })
+            messages.answering(
+                request,
+                context: messages.context(
+                    of: session,
+                    caller: caller,
+                    request: request,
+                    exchange: exchange,
+                    logger: logger
+                )
+            )
         }
         Task {
             var answers: [String] = []
-            for (task, key, number) in handled {
-                answers.append(await task.value)
-                inFlight.remove(key, number: number)
-            }
+            for request in handled { answers.append(await request.answer()) }
             let failures = requests.map { MCPText.error(.internalError, id: $0.id) }
             await exchange.finish(
                 HTTPTransport.joined(answers, isBatch: isBatch),
@@ -144,50 +128,11 @@ extension HTTPTransport {
         case .answered(let text):
             return HTTPTransport.jsonResponse(text)
         case .streaming(let stream):
-            let response = EventStreamResponse(
-                stream: stream,
-                prelude: prelude(of: stream, after: nil, for: session),
-                endsWithAnswer: true,
-                closesOnShutdown: false,
-                configuration: configuration
-            )
-            return Response(status: .ok, headers: HTTPTransport.streamHeaders, body: response.body(watching: nil))
-        }
-    }
-
-    private func answer(to request: MCPRequest, context: MCPContext) async -> String {
-        switch await outcome(of: request, context: context) {
-        case .success(let result): MCPText.result(result, id: request.id)
-        case .failure(let error): MCPText.error(error, id: request.id)
-        }
-    }
-
-    /// Lets the handler answer; whatever it throws becomes an error that a client may see.
-    func outcome(of request: MCPRequest, context: MCPContext) async -> Result<JSONValue, MCPError> {
-        do {
-            return .success(try await handler.respond(to: request, context: context))
-        } catch let error as MCPError {
-            return .failure(error)
-        } catch is CancellationError {
-            return .failure(.cancelled)
-        } catch {
-            logFailure(error, of: request.method, logger: context.logger)
-            return .failure(.internalError)
+            return streamResponse(stream, prelude: prelude(of: stream, after: nil, for: session), watching: nil)
         }
     }
 
     private static func joined(_ texts: [String], isBatch: Bool) -> String {
         isBatch ? "[" + texts.joined(separator: ",") + "]" : texts.joined()
-    }
-
-    /// A handler's error may hold what a client sent, line breaks and terminal sequences included.
-    private func logFailure(_ error: any Error, of method: String, logger: Logger) {
-        logger.error(
-            "A handler failed",
-            metadata: [
-                "tmcp.method": .string(method.prefix(100).debugDescription),
-                "tmcp.error": .string(String(describing: error).prefix(1000).debugDescription),
-            ]
-        )
     }
 }

@@ -19,7 +19,7 @@ extension HTTPTransport {
             throw Refusal(.badRequest, .invalidRequest("MCP-Session-Id must be visible ASCII characters, at most 255"))
         }
         do throws(SessionManagerError) {
-            guard let metadata = try await info.metadata(id, principal: caller.principal) else {
+            guard let metadata = try await messages.info.metadata(id, principal: caller.principal) else {
                 throw SessionManagerError(.sessionNotFound, "there is no such session")
             }
             let agreed = metadata.protocolVersion.flatMap(ProtocolVersion.init(rawValue:))
@@ -31,8 +31,8 @@ extension HTTPTransport {
 
     private func protocolVersion(of request: Request) throws(Refusal) -> ProtocolVersion? {
         guard let text = try RequestHead.single(.mcpProtocolVersion, in: request.headers) else { return nil }
-        guard let version = ProtocolVersion(rawValue: text) else {
-            let supported = ProtocolVersion.allCases.map(\.rawValue).joined(separator: ", ")
+        guard let version = ProtocolVersion(rawValue: text), ProtocolVersion.streamableHTTP.contains(version) else {
+            let supported = ProtocolVersion.streamableHTTP.map(\.rawValue).joined(separator: ", ")
             throw Refusal(.badRequest, .invalidRequest("unsupported MCP-Protocol-Version; supported: \(supported)"))
         }
         return version
@@ -43,7 +43,7 @@ extension HTTPTransport {
         let session = try await activeSession(of: request, caller: caller)
         do throws(SessionManagerError) {
             // Whoever else ended the session in the meantime did what was asked for.
-            try await info.delete(session.id, principal: caller.principal)
+            try await messages.info.delete(session.id, principal: caller.principal)
         } catch {
             throw Refusal(error)
         }

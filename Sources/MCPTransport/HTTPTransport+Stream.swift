@@ -14,24 +14,39 @@ extension HTTPTransport {
         let session = try await activeSession(of: request, caller: caller)
         var request = request
         // A GET has no body; collecting it is what makes it safe to watch the connection afterwards.
-        try await collectBody(of: &request, upTo: 1024)
+        try await request.collectWholeBody(upTo: 1024)
         let stream = try await openStream(cursor, of: session, caller: caller, logger: logger)
-        let response = EventStreamResponse(
-            stream: stream,
+        return streamResponse(
+            stream,
             prelude: prelude(of: stream, after: cursor, for: session),
-            endsWithAnswer: stream.name != .standalone,
-            closesOnShutdown: true,
-            configuration: configuration
+            watching: request
         )
-        return Response(status: .ok, headers: HTTPTransport.streamHeaders, body: response.body(watching: request))
     }
 
-    static let streamHeaders: HTTPFields = [
-        .contentType: "text/event-stream",
-        .cacheControl: "no-cache, no-transform",
-        // Tells nginx and its kin to pass events on as they come.
-        .accelBuffering: "no",
-    ]
+    /// - Parameter request: the request of a GET; `nil` for the stream of a POST.
+    func streamResponse(
+        _ stream: Exchange.OpenStream,
+        prelude: ByteBuffer,
+        watching request: Request?
+    ) -> Response {
+        let response = EventStreamResponse(
+            stream: stream,
+            prelude: prelude,
+            endsWithAnswer: stream.name != .standalone,
+            // The handler of a POST runs in this process, and is waited for.
+            closesOnShutdown: request != nil,
+            timing: StreamTiming(
+                keepAliveInterval: configuration.keepAliveInterval,
+                reconnectDelay: configuration.reconnectDelay,
+                drainTime: configuration.drainTime
+            ),
+            encode: { message in
+                let cursor = EventCursor(stream: stream.name, eventID: message.eventID)
+                return ServerSentEvent.message(message.data, cursor: cursor)
+            }
+        )
+        return Response(status: .ok, headers: ServerSentEvent.headers, body: response.body(watching: request))
+    }
 
     private func lastEvent(of request: Request) throws(Refusal) -> EventCursor? {
         guard let text = try RequestHead.single(.lastEventID, in: request.headers), !text.isEmpty else { return nil }
@@ -51,7 +66,7 @@ extension HTTPTransport {
         let messages = MessageStream(byteLimit: configuration.streamBufferSize)
         let closing = ConnectionController(messages.controller)
         do throws(SessionManagerError) {
-            let (opening, lease) = try await held.open(
+            let (opening, lease) = try await self.messages.held.open(
                 name.streamID(session: session.id),
                 controller: closing,
                 options: StreamOptions(
@@ -87,21 +102,6 @@ extension HTTPTransport {
             )
             buffer.writeBuffer(&priming)
             return buffer
-        }
-    }
-
-    /// Reads the whole body.
-    ///
-    /// It must be `collectBody(upTo:)`: with `body.collect(upTo:)`, which leaves the request as it was, a client that
-    /// closes the connection brings the process down as soon as the connection is watched.
-    @discardableResult
-    func collectBody(of request: inout Request, upTo limit: Int) async throws(Refusal) -> ByteBuffer {
-        do {
-            return try await request.collectBody(upTo: limit)
-        } catch is NIOTooManyBytesError {
-            throw Refusal(.contentTooLarge, .refused("The body may have \(limit) bytes"))
-        } catch {
-            throw Refusal(.badRequest, .invalidRequest("the body ended early"))
         }
     }
 }

@@ -16,11 +16,7 @@ public struct HTTPTransport: Sendable {
     /// How the transport behaves.
     public let configuration: HTTPTransportConfiguration
 
-    let handler: any MCPHandler
-    let streams: any StreamSessionManager
-    let info: any InfoSessionManager
-    let held: HeldStreams
-    let inFlight = InFlightRequests()
+    let messages: MessageRouter
 
     /// A transport that carries the messages of `handler`.
     ///
@@ -33,16 +29,8 @@ public struct HTTPTransport: Sendable {
         sessionManager: (streams: any StreamSessionManager, info: any InfoSessionManager)? = nil,
         configuration: HTTPTransportConfiguration = HTTPTransportConfiguration()
     ) {
-        self.handler = handler
         self.configuration = configuration
-        if let sessionManager {
-            (streams, info) = sessionManager
-        } else {
-            let store = InMemorySessionStore()
-            streams = InMemoryStreamSessionManager(store: store)
-            info = InMemoryInfoSessionManager(store: store)
-        }
-        held = HeldStreams(streams)
+        messages = MessageRouter(handler: handler, sessionManager: sessionManager)
     }
 
     /// Answers one request to the endpoint, whatever its method and path.
@@ -52,30 +40,13 @@ public struct HTTPTransport: Sendable {
     ///   - caller: who sends it.
     ///   - logger: where failures are logged. Nothing that a client controls is logged unescaped.
     public func respond(to request: Request, caller: MCPCaller = MCPCaller(), logger: Logger) async -> Response {
-        var response: Response
-        do throws(Refusal) {
-            try check(request)
-            response = try await dispatch(request, from: caller, logger: logger)
-        } catch {
-            response = error.response
-        }
-        if let cors = configuration.cors {
-            response.headers.append(contentsOf: cors.headers(for: request.headers[.origin]))
-        }
-        if request.method == .head { response.body = ResponseBody() }
-        return response
-    }
-
-    private func check(_ request: Request) throws(Refusal) {
-        if let origin = try RequestHead.single(.origin, in: request.headers) {
-            guard configuration.allowedOrigins.allows(origin) || configuration.cors?.allows(origin) ?? false else {
-                throw Refusal(.forbidden, .refused("Origin not allowed"))
-            }
-        }
-        if let hosts = configuration.allowedHosts {
-            guard let host = request.head.authority, hosts.contains(host.lowercased()) else {
-                throw Refusal(.forbidden, .refused("Host not allowed"))
-            }
+        let rules = AccessRules(
+            allowedOrigins: configuration.allowedOrigins,
+            allowedHosts: configuration.allowedHosts,
+            cors: configuration.cors
+        )
+        return await rules.respond(to: request) { () throws(Refusal) in
+            try await dispatch(request, from: caller, logger: logger)
         }
     }
 

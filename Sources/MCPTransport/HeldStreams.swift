@@ -30,6 +30,30 @@ actor HeldStreams {
         return (opening, StreamLease(id: id, holder: lastHolder, held: self, logger: logger))
     }
 
+    /// Opens a stream that no client sees, for messages between processes, and deletes it after `body`.
+    nonisolated func withPrivateStream<Value: Sendable>(
+        _ id: String,
+        session: String,
+        principal: String?,
+        logger: Logger,
+        _ body: (MessageStream) async -> Value
+    ) async throws(SessionManagerError) -> Value {
+        let messages = MessageStream()
+        let (_, lease) = try await open(
+            id,
+            controller: messages.controller,
+            options: StreamOptions(sessionID: session, principal: principal),
+            logger: logger
+        )
+        let value = await body(messages)
+        // In a task of its own: nobody has to wait for it, and the caller's task may be cancelled.
+        Task {
+            await lease.release()
+            try? await streams.delete(id)
+        }
+        return value
+    }
+
     fileprivate func release(_ id: String, holder: UInt64, logger: Logger) async {
         await enter(id)
         defer { leave(id) }

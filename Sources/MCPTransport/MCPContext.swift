@@ -19,8 +19,7 @@ public struct MCPContext: Sendable {
     public let logger: Logger
 
     let exchange: Exchange?
-    let streams: any StreamSessionManager
-    let info: any InfoSessionManager
+    let router: MessageRouter
 
     /// The authenticated user; `nil` where the application has none.
     public var principal: String? { caller.principal }
@@ -57,21 +56,45 @@ public struct MCPContext: Sendable {
 
     /// Sends a notification that has nothing to do with the request, on the session's standalone stream.
     public func notifySession(_ notification: MCPNotification) async throws(SessionManagerError) {
-        try await streams.send([sessionID], data: notification.text)
+        try await router.streams.send([sessionID], data: notification.text)
     }
 
     /// Records that the session wants to hear of changes to the resource `uri`.
     public func subscribe(to uri: String) async throws(SessionManagerError) {
-        try await info.addSubscription(sessionID, uri: uri, principal: principal)
+        try await router.info.addSubscription(sessionID, uri: uri, principal: principal)
     }
 
     /// Records that the session no longer wants to hear of changes to the resource `uri`.
     public func unsubscribe(from uri: String) async throws(SessionManagerError) {
-        try await info.removeSubscription(sessionID, uri: uri, principal: principal)
+        try await router.info.removeSubscription(sessionID, uri: uri, principal: principal)
     }
 
     /// Records the least severe level that the session wants to hear of.
     public func setLogLevel(_ level: LogLevel) async throws(SessionManagerError) {
-        try await info.setLogLevel(sessionID, level, principal: principal)
+        try await router.info.setLogLevel(sessionID, level, principal: principal)
+    }
+
+    /// Asks the client something, such as `sampling/createMessage`, `elicitation/create`, `roots/list` or `ping`, and
+    /// waits for its answer, which may arrive through any process.
+    ///
+    /// Ask only for what the client's capabilities offer. The question goes out on the stream of the request that is
+    /// being handled. If the task is cancelled, the client is told that nobody waits any more.
+    ///
+    /// - Parameter timeout: how long to wait. Default: 5 minutes; people may have to think.
+    /// - Throws: ``MCPError`` is the client's own; ``ClientRequestError`` says why there is no answer;
+    ///   `SessionManagerError` that the question could not be sent.
+    public func request(
+        _ method: String,
+        params: [String: JSONValue] = [:],
+        timeout: Duration = .seconds(300)
+    ) async throws -> JSONValue {
+        try await router.clientRequests.send(method, params: params, context: self, timeout: timeout) {
+            [exchange, router, sessionID] data throws(SessionManagerError) in
+            if let exchange {
+                try await exchange.send(data)
+            } else {
+                try await router.streams.send([sessionID], data: data)
+            }
+        }
     }
 }

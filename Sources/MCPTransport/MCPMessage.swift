@@ -64,11 +64,18 @@ public struct MCPNotification: Sendable, Hashable {
 }
 
 /// The client's answer to a request of the server.
-public struct MCPResponse: Sendable, Hashable {
+struct MCPResponse: Sendable, Hashable {
     /// The id that the server gave its request.
-    public var id: RequestID
+    var id: RequestID
     /// The result, or the error that the client reports.
-    public var outcome: Result<JSONValue, MCPError>
+    var outcome: Result<JSONValue, MCPError>
+
+    var text: String {
+        switch outcome {
+        case .success(let result): MCPText.result(result, id: id)
+        case .failure(let error): MCPText.error(error, id: id)
+        }
+    }
 }
 
 /// A JSON-RPC message from a client.
@@ -114,7 +121,7 @@ extension MCPMessage {
             guard let code = error["code"]?.integer, let message = error["message"]?.string else {
                 throw .invalidRequest("an error has a code and a message")
             }
-            return .failure(MCPError(code: Int(code), message: message, data: error["data"]))
+            return .failure(MCPError(code: Int(clamping: code), message: message, data: error["data"]))
         default:
             throw .invalidRequest("a response has a result or an error, and not both")
         }

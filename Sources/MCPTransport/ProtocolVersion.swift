@@ -1,5 +1,7 @@
-/// A revision of the Model Context Protocol that the Streamable HTTP transport serves.
+/// A revision of the Model Context Protocol whose sessions begin with `initialize`.
 public enum ProtocolVersion: String, Sendable, Hashable, CaseIterable, Comparable {
+    /// The revision of HTTP+SSE.
+    case november2024 = "2024-11-05"
     /// The first revision with Streamable HTTP; the only one with batches.
     case march2025 = "2025-03-26"
     /// Brought the header `MCP-Protocol-Version`.
@@ -13,9 +15,13 @@ public enum ProtocolVersion: String, Sendable, Hashable, CaseIterable, Comparabl
     /// What a client speaks that does not say.
     public static let assumed = ProtocolVersion.march2025
 
-    /// The revision to agree on with a client that asks for `requested`.
-    public static func negotiated(requested: String) -> ProtocolVersion {
-        ProtocolVersion(rawValue: requested) ?? latest
+    /// The revisions that Streamable HTTP serves.
+    public static let streamableHTTP = allCases.filter { $0 >= .march2025 }
+
+    /// The revision to agree on with a client that asks for `requested` and a transport that serves `served`.
+    static func negotiated(requested: String, served: [ProtocolVersion]) -> ProtocolVersion {
+        guard let version = ProtocolVersion(rawValue: requested), served.contains(version) else { return latest }
+        return version
     }
 
     /// Whether the left revision is older than the right one.

@@ -45,6 +45,8 @@ struct Refusal: Error {
                 .refused("You have as many sessions as you may: end one with DELETE, or try again later"),
                 headers: [.retryAfter: "30"]
             )
+        case .messageTooLarge:
+            self.init(.contentTooLarge, .refused("The message is larger than the session store takes"))
         case .invalidArgument:
             self.init(.badRequest, .invalidRequest("an id or another value cannot be what it should be"))
         case .unreachable, .outcomeUnknown, .notRunning, .timeout, .nodeFenced, .cancelled:

@@ -1,4 +1,5 @@
 import HTTPTypes
+import Logging
 
 /// The header fields of MCP.
 extension HTTPField.Name {
@@ -39,15 +40,28 @@ enum RequestHead {
         }
     }
 
-    /// Whether the body is declared to be JSON.
-    static func hasJSONBody(_ headers: HTTPFields) -> Bool {
+    /// Refuses a body that is not declared to be JSON. A page of another origin cannot send one that is without asking
+    /// first, so that this keeps out forged requests too.
+    static func requireJSONBody(_ headers: HTTPFields) throws(Refusal) {
         let type = headers[.contentType]?.prefix { $0 != ";" }.trimming(" \t").lowercased()
-        return type == "application/json"
+        guard type == "application/json" else {
+            throw Refusal(.unsupportedMediaType, .refused("Content-Type must be application/json"))
+        }
     }
 
-    /// Whether `text` can be a session id: visible ASCII, and no slash, which separates a session from its streams.
+    /// Whether `text` can be a session id: visible ASCII.
     static func isSessionID(_ text: String) -> Bool {
         (1...255).contains(text.utf8.count) && text.utf8.allSatisfy { (0x21...0x7E).contains($0) }
+    }
+
+    /// A new session id from the application. A slash would let a session name another's streams.
+    static func newSessionID(_ make: () -> String, logger: Logger) throws(Refusal) -> String {
+        let id = make()
+        guard isSessionID(id), !id.contains("/") else {
+            logger.critical("makeSessionID returned an id that is not visible ASCII without a slash")
+            throw Refusal(.internalServerError, .internalError)
+        }
+        return id
     }
 
     private static func isZeroQuality(_ parameter: String) -> Bool {

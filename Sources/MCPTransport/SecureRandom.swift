@@ -6,9 +6,12 @@ enum SecureRandom {
 
     /// `count` bytes as hexadecimal digits.
     static func hex(bytes count: Int) -> String {
-        bytes(count).map { byte in
-            (byte < 16 ? "0" : "") + String(byte, radix: 16)
-        }.joined()
+        hex(bytes(count))
+    }
+
+    /// `bytes`, which need not be random, as hexadecimal digits.
+    static func hex(_ bytes: some Sequence<UInt8>) -> String {
+        bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
     }
 
     /// At least `count` bytes' worth of randomness as characters of base64url, six bits each.

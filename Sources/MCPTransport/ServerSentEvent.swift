@@ -1,14 +1,30 @@
+import HTTPTypes
 import NIOCore
 import SessionManager
 
 /// Writes the lines of `text/event-stream`.
 enum ServerSentEvent {
+    static let headers: HTTPFields = [
+        .contentType: "text/event-stream",
+        .cacheControl: "no-cache, no-transform",
+        // Tells nginx and its kin to pass events on as they come.
+        .accelBuffering: "no",
+    ]
+
     /// A message and its id. A line break in the message, which JSON allows between its tokens, starts a new `data`
     /// line, so that nothing in a message can pass for another field.
     static func message(_ data: String, cursor: EventCursor) -> ByteBuffer {
         var buffer = ByteBuffer()
         buffer.reserveCapacity(data.utf8.count + 80)
         buffer.writeString("id: \(cursor.text)\n")
+        writeData(data, to: &buffer)
+        buffer.writeString("\n")
+        return buffer
+    }
+
+    /// An event with a name and without an id, as HTTP+SSE has them.
+    static func named(_ name: StaticString, data: String) -> ByteBuffer {
+        var buffer = ByteBuffer(string: "event: \(name)\n")
         writeData(data, to: &buffer)
         buffer.writeString("\n")
         return buffer

@@ -9,6 +9,7 @@ actor NotesDatabase {
     struct Note: Sendable, Hashable {
         var name: String
         var text: String
+        /// In UTC, as ISO 8601 has it.
         var updatedAt: String
     }
 
@@ -43,10 +44,14 @@ actor NotesDatabase {
 
     // MARK: Notes
 
+    private static let columns = """
+        name, text, to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+        """
+
     /// At most `limit` notes whose names come after `name`, by name.
     func notes(after name: String, limit: Int) async throws -> [Note] {
         let result = try await query(
-            "SELECT name, text, updated_at::text FROM demo.notes WHERE name > $1 ORDER BY name LIMIT $2",
+            "SELECT \(NotesDatabase.columns) FROM demo.notes WHERE name > $1 ORDER BY name LIMIT $2",
             [.text(name), .int8(Int64(limit))]
         )
         return try result.rows.map(NotesDatabase.note)
@@ -54,7 +59,7 @@ actor NotesDatabase {
 
     func note(_ name: String) async throws -> Note? {
         let result = try await query(
-            "SELECT name, text, updated_at::text FROM demo.notes WHERE name = $1",
+            "SELECT \(NotesDatabase.columns) FROM demo.notes WHERE name = $1",
             [.text(name)]
         )
         return try result.rows.first.map(NotesDatabase.note)

@@ -30,6 +30,14 @@ struct TestHandler: MCPHandler {
             await gate.entered()
             try await gate.wait()
             return ["done": true]
+        case "ask":
+            return try await context.request("sampling/createMessage", params: request.params)
+        case "ask-briefly":
+            do {
+                return try await context.request("ping", timeout: .milliseconds(50))
+            } catch ClientRequestError.timedOut {
+                return "timed out"
+            }
         case "subscribe":
             try await context.subscribe(to: request.params["uri"]?.string ?? "")
             return [:]

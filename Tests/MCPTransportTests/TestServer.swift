@@ -33,7 +33,22 @@ struct TestServer: Sendable {
         )
         let router = Router()
         router.add(middleware: transport.middleware(caller: caller))
+        let legacy = SSETransport(handler: handler, sessionManager: (streams, InMemoryInfoSessionManager(store: store)))
+        router.add(middleware: legacy.middleware(caller: caller))
         router.get("/health") { _, _ in "ok" }
+        let services = NIOLockedValueBox<ServiceGroup?>(nil)
+        try await run(router: router, services: services) { port in
+            guard let services = services.withLockedValue({ $0 }) else { return }
+            try await body(TestServer(port: port, store: store, streams: streams, services: services))
+        }
+    }
+
+    /// Runs any router on a free port while `body` does.
+    static func run<Context: RequestContext & InitializableFromSource<ApplicationRequestContextSource>>(
+        router: Router<Context>,
+        services: NIOLockedValueBox<ServiceGroup?> = NIOLockedValueBox(nil),
+        _ body: (_ port: Int) async throws -> Void
+    ) async throws {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
@@ -43,15 +58,13 @@ struct TestServer: Sendable {
             onServerRunning: { continuation.yield($0.localAddress?.port ?? 0) },
             logger: logger
         )
-        let services = ServiceGroup(
-            configuration: .init(services: [.init(service: application)], logger: logger)
-        )
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { try await services.run() }
+        let group = ServiceGroup(configuration: .init(services: [.init(service: application)], logger: logger))
+        services.withLockedValue { $0 = group }
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { try await group.run() }
             var iterator = ports.makeAsyncIterator()
-            let port = await iterator.next() ?? 0
-            try await body(TestServer(port: port, store: store, streams: streams, services: services))
-            group.cancelAll()
+            try await body(await iterator.next() ?? 0)
+            tasks.cancelAll()
         }
     }
 

@@ -61,3 +61,34 @@ public struct HTTPTransportMiddleware<Context: RequestContext>: RouterMiddleware
         )
     }
 }
+
+extension SSETransport {
+    /// Middleware that answers the requests to the transport's two paths and passes on all others.
+    ///
+    /// - Parameter caller: who sends a request. Default: nobody in particular.
+    public func middleware<Context: RequestContext>(
+        caller: @escaping MCPCallerOf<Context> = { _, _ in MCPCaller() }
+    ) -> SSETransportMiddleware<Context> {
+        SSETransportMiddleware(transport: self, caller: caller)
+    }
+}
+
+/// Answers the requests to an ``SSETransport``. See ``SSETransport/middleware(caller:)``.
+public struct SSETransportMiddleware<Context: RequestContext>: RouterMiddleware {
+    let transport: SSETransport
+    let caller: MCPCallerOf<Context>
+
+    /// Answers a request to the transport; passes on any other.
+    public func handle(
+        _ request: Request,
+        context: Context,
+        next: (Request, Context) async throws -> Response
+    ) async throws -> Response {
+        guard transport.serves(request.uri.path) else { return try await next(request, context) }
+        return await transport.respond(
+            to: request,
+            caller: try await caller(request, context),
+            logger: context.logger
+        )
+    }
+}
