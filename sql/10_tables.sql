@@ -93,7 +93,7 @@ COMMENT ON COLUMN tmcp.streams.session_id IS
 COMMENT ON COLUMN tmcp.streams.node IS
     'The node that holds the stream; NULL when it is detached. Not a foreign key: a dead node leaves at once, and '
     'tmcp.cleanup follows in batches.';
-COMMENT ON COLUMN tmcp.streams.starts_after IS 'The last event id before the stream existed.';
+COMMENT ON COLUMN tmcp.streams.starts_after IS 'An event id before the first message that the stream can have.';
 COMMENT ON COLUMN tmcp.streams.purged_through IS
     'The last message of this stream that rotation has removed from the log: a resume from before it is "purged".';
 COMMENT ON COLUMN tmcp.streams.attached_after IS

@@ -6,13 +6,18 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    parts constant text[] := parse_ident(relation);
+    parts text[];
     qualified text;
 BEGIN
+    BEGIN
+        parts := parse_ident(relation);
+    EXCEPTION WHEN invalid_parameter_value THEN
+        NULL; -- and so not qualified
+    END;
     qualified := CASE cardinality(parts)
         WHEN 1 THEN format('tmcp.%I', parts[1])
         WHEN 2 THEN format('%I.%I', parts[1], parts[2]) END;
-    IF qualified IS NULL OR octet_length(parts[cardinality(parts)]) > 63 THEN
+    IF qualified IS NULL OR octet_length(parts[1]) > 63 OR octet_length(parts[2]) > 63 THEN
         RAISE EXCEPTION USING
             ERRCODE = 'TM001',
             MESSAGE = format('%L cannot be the name of a relation', relation),
@@ -118,7 +123,8 @@ $$Creates a store, the namespace of one application, and its five views.
 
 Arguments: store, 1 to 40 lower-case letters, digits and underscores, default tmcp; then names of the views, with a
 schema or without one (then in schema tmcp), default {store}_sessions, {store}_session_client_capabilities,
-{store}_session_client_info, {store}_session_log_level and {store}_session_subscriptions.
+{store}_session_client_info, {store}_session_log_level and {store}_session_subscriptions. A store whose name has more
+than 35 characters needs shorter ones.
 Returns: nothing.
 Errors: TM001 a name that cannot be one; TM012 the store exists; TM013 a relation of that name exists.
 Who: the owner of the extension.
@@ -131,7 +137,8 @@ AS $$
 DECLARE
     found_store tmcp.stores;
 BEGIN
-    SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _store_for_administration.name FOR UPDATE;
+    -- A weaker lock than the one for deleting: sessions and nodes, whose rows refer to this one, go on being added.
+    SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _store_for_administration.name FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING
             ERRCODE = 'TM002',
@@ -159,6 +166,7 @@ DECLARE
     key constant integer := (tmcp._store_for_administration(configure_store.store)).store;
 BEGIN
     IF configure_store.maximum_sessions IS NOT NULL THEN
+        PERFORM tmcp._require_read_committed();
         -- Nobody starts a session while they are counted.
         LOCK TABLE tmcp.sessions IN SHARE ROW EXCLUSIVE MODE;
         DELETE FROM tmcp.session_counts AS c WHERE c.store = key;
@@ -191,7 +199,7 @@ Arguments: store; freshness_window, how long a node may be silent, 100 ms to 1 h
 second; inline_limit, bytes up to which a message travels inside its notification, 0 to 7900, 0 for never;
 maximum_message_size, bytes, 1024 to 268435456; maximum_sessions and maximum_sessions_per_principal, 0 for any number.
 Returns: nothing.
-Errors: TM001 a value out of range; TM002 no such store.
+Errors: TM001 a value out of range; TM002 no such store; TM011 maximum_sessions above read committed.
 Who: the owner of the extension.
 Example: SELECT tmcp.configure_store('shop', freshness_window => '5 seconds', maximum_sessions => 10000);$$;
 
@@ -203,9 +211,17 @@ DECLARE
     dropped constant tmcp.stores := tmcp._store_for_administration(drop_store.store);
     relation regclass;
 BEGIN
+    PERFORM tmcp._require_read_committed();
+    -- No cleanup meanwhile, and then everything in the order in which everybody locks.
+    PERFORM pg_advisory_xact_lock(1953326960, 2);
+    PERFORM FROM tmcp.nodes AS n WHERE n.store = dropped.store ORDER BY n.node FOR UPDATE;
+    PERFORM FROM tmcp.sessions AS x WHERE x.store = dropped.store ORDER BY x.id FOR UPDATE;
+    PERFORM FROM tmcp.streams AS st WHERE st.store = dropped.store ORDER BY st.id FOR UPDATE;
     DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     DELETE FROM tmcp.outbox AS o WHERE o.store = dropped.store;
     DELETE FROM tmcp.stores AS s WHERE s.store = dropped.store;
+    -- Of a node that registered after the nodes were locked.
+    DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     FOREACH relation IN ARRAY dropped.relations LOOP
         IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation) THEN
             EXECUTE format('DROP VIEW %s', relation);
@@ -218,7 +234,7 @@ $$Drops a store with its sessions, its streams (which close wherever they are he
 
 Arguments: store.
 Returns: nothing.
-Errors: TM002 no such store.
+Errors: TM002 no such store; TM011 above read committed.
 Who: the owner of the extension.
 Example: SELECT tmcp.drop_store('shop');$$;
 

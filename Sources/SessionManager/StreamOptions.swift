@@ -23,7 +23,7 @@ public struct StreamOpening: Sendable, Hashable {
     public enum Replay: Sendable, Hashable {
         /// Nothing: the stream is new, or was not resumed.
         case none
-        /// Every message that followed the last event id was handed to the controller.
+        /// Every message that followed the last event id is handed to the controller, before anything live.
         case complete
         /// The log no longer reaches back to the last event id. The stream is live from ``StreamOpening/position`` on,
         /// and what came before is lost: the client should read its resources again.
