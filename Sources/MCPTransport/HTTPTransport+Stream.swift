@@ -90,18 +90,14 @@ extension HTTPTransport {
 
     /// What the client needs before the first message: an id to resume from.
     func prelude(of stream: Exchange.OpenStream, after cursor: EventCursor?, for session: ActiveSession) -> ByteBuffer {
-        switch stream.opening.replay {
-        case .complete:
-            // The client has an id. A later one would make it skip what is replayed if the connection broke now.
-            return ServerSentEvent.comment("resumed")
-        case .none, .purged:
-            var buffer = ServerSentEvent.comment(stream.opening.replay == .purged ? "purged" : "open")
-            var priming = ServerSentEvent.priming(
-                EventCursor(stream: stream.name, eventID: stream.opening.position),
-                dispatched: session.protocolVersion >= .november2025
-            )
-            buffer.writeBuffer(&priming)
-            return buffer
-        }
+        // A client that resumes has an id already, unless what it stood for is gone.
+        if cursor != nil, stream.opening.replay == .complete { return ServerSentEvent.comment("resumed") }
+        var buffer = ServerSentEvent.comment(stream.opening.replay == .purged ? "purged" : "open")
+        var priming = ServerSentEvent.priming(
+            EventCursor(stream: stream.name, eventID: stream.opening.start),
+            dispatched: session.protocolVersion >= .november2025
+        )
+        buffer.writeBuffer(&priming)
+        return buffer
     }
 }
