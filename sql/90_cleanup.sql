@@ -14,9 +14,10 @@ BEGIN
         WHERE n.node NOT IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
         ORDER BY n.node FOR UPDATE SKIP LOCKED
     LOOP
+        -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-        WHERE st.stream IN (SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
-                            ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED);
+        WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
+                                     ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
         GET DIAGNOSTICS detached = ROW_COUNT;
         total := total + detached;
         EXIT WHEN total >= batch;
@@ -37,11 +38,11 @@ DECLARE
     deleted bigint;
 BEGIN
     WITH expired AS (
-        DELETE FROM tmcp.streams AS st WHERE st.stream IN (
+        DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
             WHERE x.node IS NULL
               AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
-            ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED)
+            ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
     ), active AS (
         -- Until its stream was lost, the session was in use.
