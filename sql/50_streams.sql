@@ -92,9 +92,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
-    number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
+    number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
-    created bigint[] := '{}';
+    created bigint[] := ARRAY[]::bigint[];
     created_now bigint[];
     existing bigint;
     last_before bigint;
@@ -290,7 +290,7 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
 BEGIN
     FOR replay.event_id, replay.data IN
         SELECT m.event_id, m.data FROM tmcp.messages AS m

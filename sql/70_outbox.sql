@@ -7,7 +7,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     o tmcp.outbox;
-    flushed bigint := 0;
+    flushed bigint := 0::bigint;
 BEGIN
     -- One at a time for each store, so that the items of a transaction stay in order.
     PERFORM tmcp._require_read_committed();

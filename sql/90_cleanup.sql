@@ -7,7 +7,7 @@ AS $$
 DECLARE
     dead tmcp.nodes;
     detached bigint;
-    total bigint := 0;
+    total bigint := 0::bigint;
 BEGIN
     FOR dead IN
         SELECT n.* FROM tmcp.nodes AS n
@@ -92,7 +92,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
-    oldest constant smallint := (r.slot + 1) % 3;
+    oldest constant smallint := ((r.slot + 1) % 3)::smallint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
     IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
@@ -159,7 +159,7 @@ BEGIN
     expired_streams := tmcp._delete_expired_streams(cleanup.batch);
     ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     -- These two take the order lock, so they come last.
-    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0) INTO sent_items
+    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0)::bigint INTO sent_items
     FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
     rotated := tmcp._rotate_messages();
 END
