@@ -43,7 +43,7 @@ BEGIN
         DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
             WHERE x.node IS NULL
-              AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
+              AND x.detached_at < clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e)
             ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
     ), in_use AS (
@@ -138,7 +138,7 @@ DECLARE
     last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
-    IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
+    IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
     -- Not in the block below: when that fails again and again, this need not be written again.

@@ -286,17 +286,28 @@ CREATE TABLE tmcp.rotation (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     slot smallint NOT NULL DEFAULT 0 CHECK (slot BETWEEN 0 AND 2),
     rotated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    retention interval NOT NULL DEFAULT '5 minutes' CHECK (retention BETWEEN '1 second' AND '7 days'),
     purged_through bigint NOT NULL DEFAULT 0
 );
 INSERT INTO tmcp.rotation DEFAULT VALUES;
-COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written, and how long messages stay. One row.';
+COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written. One row.';
 COMMENT ON COLUMN tmcp.rotation.singleton IS 'Makes sure that there is one row.';
 COMMENT ON COLUMN tmcp.rotation.slot IS 'The partition that is written now.';
 COMMENT ON COLUMN tmcp.rotation.rotated_at IS 'Since when.';
-COMMENT ON COLUMN tmcp.rotation.retention IS
-    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
 COMMENT ON COLUMN tmcp.rotation.purged_through IS 'The last event id that is no longer in the log.';
+
+-- Without a row until somebody sets something, so that a restored dump brings its own.
+CREATE TABLE tmcp.settings (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    retention interval NOT NULL CHECK (retention BETWEEN '1 second' AND '7 days')
+);
+COMMENT ON TABLE tmcp.settings IS 'What holds for all stores. One row, or none while everything has its default.';
+COMMENT ON COLUMN tmcp.settings.singleton IS 'Makes sure that there is at most one row.';
+COMMENT ON COLUMN tmcp.settings.retention IS
+    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
+
+CREATE VIEW tmcp._effective_settings AS
+    SELECT coalesce((SELECT s.retention FROM tmcp.settings AS s), interval '5 minutes') AS retention;
+COMMENT ON VIEW tmcp._effective_settings IS 'The settings, with the defaults of what nobody has set.';
 
 CREATE TABLE tmcp.purged_broadcasts (
     store integer PRIMARY KEY REFERENCES tmcp.stores ON DELETE CASCADE,
@@ -758,7 +769,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE tmcp.rotation SET retention = set_retention.retention;
+    INSERT INTO tmcp.settings (retention) VALUES (set_retention.retention)
+    ON CONFLICT ON CONSTRAINT settings_pkey DO UPDATE SET retention = EXCLUDED.retention;
 EXCEPTION WHEN check_violation OR not_null_violation THEN
     RAISE EXCEPTION USING
         ERRCODE = 'TM001',
@@ -769,7 +781,7 @@ $$;
 COMMENT ON FUNCTION tmcp.set_retention(interval) IS
 $$Sets how long messages stay in the log, and lost streams resumable, in all stores.
 
-Arguments: retention, the least time, 1 second to 7 days; after twice that a message is gone.
+Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; after twice that a message is gone.
 Returns: nothing.
 Errors: TM001 a value out of range.
 Who: the owner of the extension.
@@ -2372,7 +2384,7 @@ BEGIN
         DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
             WHERE x.node IS NULL
-              AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
+              AND x.detached_at < clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e)
             ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
     ), in_use AS (
@@ -2467,7 +2479,7 @@ DECLARE
     last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
-    IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
+    IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
     -- Not in the block below: when that fails again and again, this need not be written again.
@@ -2581,8 +2593,9 @@ CREATE VIEW tmcp.log_status AS
            to_timestamp(e.first_event_id / 1000000.0) AS first_at, to_timestamp(e.last_event_id / 1000000.0) AS last_at,
            p.messages AS estimated_messages,
            round(p.messages / nullif((e.last_event_id - e.first_event_id) / 1000000.0, 0), 1) AS messages_per_second,
-           r.rotated_at, r.retention, r.purged_through
+           r.rotated_at, t.retention, r.purged_through
     FROM tmcp.rotation AS r
+    CROSS JOIN tmcp._effective_settings AS t
     CROSS JOIN (VALUES
         (0, pg_total_relation_size('tmcp.messages_0'), pg_stat_get_live_tuples('tmcp.messages_0'::regclass)),
         (1, pg_total_relation_size('tmcp.messages_1'), pg_stat_get_live_tuples('tmcp.messages_1'::regclass)),
