@@ -85,6 +85,12 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        .executableTarget(
+            name: "readme-example",
+            dependencies: ["SessionManager", "SessionManagerPostgres"],
+            path: "Tests/ReadmeExample",
+            swiftSettings: settings
+        ),
         .testTarget(name: "PostgresClientTests", dependencies: ["PostgresClient"], swiftSettings: settings),
         .testTarget(name: "SessionManagerTests", dependencies: ["SessionManager"], swiftSettings: settings),
         .testTarget(

@@ -288,7 +288,7 @@ AS $$
 DECLARE
     -- Within a SECURITY DEFINER function current_user is its owner; the caller is who logged in or SET ROLE.
     caller constant name := CASE current_setting('role')
-                                WHEN 'none' THEN session_user ELSE current_setting('role') END;
+                                WHEN 'none' THEN session_user ELSE current_setting('role')::name END;
     found_store tmcp.stores;
 BEGIN
     SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _authorized_store.name;
@@ -480,7 +480,7 @@ BEGIN
             HINT = 'Use it, or give another name.';
     END IF;
 
-    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'));
+    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'))::integer;
     created := ARRAY[
         tmcp._create_relation(coalesce(create_store.sessions, create_store.store || '_sessions'), format(
             'SELECT st.id, (SELECT n.heartbeat_at FROM tmcp.nodes AS n WHERE n.node = st.node) AS updated_at'
@@ -987,7 +987,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
-    number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
+    number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
     created bigint[];
     last_before bigint;
@@ -1215,7 +1215,7 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR replay.event_id, replay.data IN
@@ -1480,7 +1480,7 @@ BEGIN
                              number_of_messages, coalesce(cardinality(send_batch.data), 0)),
             HINT = 'Give one message for each id.';
     ELSIF number_of_messages = 0 THEN
-        RETURN '{}';
+        RETURN ARRAY[]::bigint[];
     END IF;
     PERFORM tmcp._check_message_size(
         (SELECT CASE WHEN bool_or(d IS NULL) THEN NULL ELSE max(octet_length(d)) END
@@ -1600,23 +1600,30 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(fetch_messages.store);
+    -- A cursor is planned for its first rows; else each page would read and sort all that is left of the log. The node
+    -- is looked up for each message; a join or EXISTS may read all streams for a single one.
+    rest CURSOR FOR
+        SELECT m.event_id, m.stream, m.data
+        FROM tmcp.messages AS m
+        WHERE m.event_id > fetch_messages.after AND m.store = s.store
+          AND (m.stream IS NULL
+               OR (SELECT st.node FROM tmcp.streams AS st WHERE st.stream = m.stream) = fetch_messages.node)
+        ORDER BY m.event_id;
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
     last_event_id bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
-    FOR fetch_messages.event_id, fetch_messages.stream, fetch_messages.data IN
-        SELECT m.event_id, m.stream, m.data
-        FROM tmcp.messages AS m
-        LEFT JOIN tmcp.streams AS st ON st.stream = m.stream
-        WHERE m.event_id > fetch_messages.after AND m.store = s.store AND (m.stream IS NULL OR st.node = fetch_messages.node)
-        ORDER BY m.event_id
-    LOOP
+    FOR next_message IN rest LOOP
         count := count + 1;
-        bytes := bytes + octet_length(fetch_messages.data);
+        bytes := bytes + octet_length(next_message.data);
         -- Never between two rows of one event: the next call starts after it.
-        EXIT WHEN fetch_messages.event_id > last_event_id AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
-        last_event_id := fetch_messages.event_id;
+        EXIT WHEN next_message.event_id > last_event_id
+              AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
+        last_event_id := next_message.event_id;
+        fetch_messages.event_id := next_message.event_id;
+        fetch_messages.stream := next_message.stream;
+        fetch_messages.data := next_message.data;
         RETURN NEXT;
     END LOOP;
     -- Looked at last, for the same reason as in tmcp.replay.
@@ -1685,7 +1692,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     o tmcp.outbox;
-    flushed bigint := 0;
+    flushed bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     IF NOT EXISTS (SELECT FROM tmcp.outbox AS p WHERE p.store = s.store) THEN
@@ -2285,7 +2292,7 @@ AS $$
 DECLARE
     dead tmcp.nodes;
     detached bigint;
-    total bigint := 0;
+    total bigint := 0::bigint;
 BEGIN
     FOR dead IN
         SELECT n.* FROM tmcp.nodes AS n
@@ -2294,6 +2301,7 @@ BEGIN
     LOOP
         -- Its heartbeat may have come after the query above began and before the row was locked.
         CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
+        -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
         WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
                                      ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
@@ -2411,7 +2419,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
-    oldest constant smallint := (r.slot + 1) % 3;
+    oldest constant smallint := ((r.slot + 1) % 3)::smallint;
     last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
@@ -2477,7 +2485,7 @@ BEGIN
     ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     -- These two take the order lock, so they come last; the second holds it until the end.
     rotated := tmcp._rotate_messages();
-    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0) INTO sent_items
+    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0)::bigint INTO sent_items
     FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
 END
 $$;
@@ -2505,7 +2513,7 @@ CREATE VIEW tmcp.session_status AS
     SELECT s.name AS store, x.id, x.principal, x.protocol_version, x.log_level::text AS log_level, x.created_at,
            x.last_active_at, clock_timestamp() - x.created_at AS age,
            (SELECT count(*) FROM tmcp.subscriptions AS u WHERE u.session = x.session) AS subscriptions,
-           st.node, n.name AS node_name
+           n.node, n.name AS node_name
     FROM tmcp.sessions AS x
     JOIN tmcp.stores AS s USING (store)
     LEFT JOIN tmcp.streams AS st ON st.store = x.store AND st.id = x.id

@@ -84,7 +84,7 @@ BEGIN
             HINT = 'Use it, or give another name.';
     END IF;
 
-    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'));
+    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'))::integer;
     created := ARRAY[
         tmcp._create_relation(coalesce(create_store.sessions, create_store.store || '_sessions'), format(
             'SELECT st.id, (SELECT n.heartbeat_at FROM tmcp.nodes AS n WHERE n.node = st.node) AS updated_at'

@@ -128,7 +128,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
-    number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
+    number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
     created bigint[];
     last_before bigint;
@@ -356,7 +356,7 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR replay.event_id, replay.data IN

@@ -74,7 +74,7 @@ class Session:
                 return answer["result"]
         raise Unexpected(f"{method} was answered with {status} {answers}")
 
-    def tool(self, server, name, **arguments):
+    def tool(self, server, name, /, **arguments):
         return self.call(server, "tools/call", {"name": name, "arguments": arguments})
 
     def end(self, server):
