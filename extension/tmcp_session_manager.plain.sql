@@ -235,6 +235,12 @@ COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 byte
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';
 
+-- Without statistics of the store and the node, any of them is planned for like any other. With them, a store or a node
+-- that ANALYZE has not seen would pass for empty, and all its rows be read for a single one.
+ALTER TABLE tmcp.streams ALTER COLUMN store SET STATISTICS 0, ALTER COLUMN node SET STATISTICS 0;
+ALTER TABLE tmcp.sessions ALTER COLUMN store SET STATISTICS 0;
+ALTER TABLE tmcp.subscriptions ALTER COLUMN store SET STATISTICS 0;
+
 CREATE SEQUENCE tmcp.event_id AS bigint;
 COMMENT ON SEQUENCE tmcp.event_id IS
     'The last event id. Only tmcp._next_event_ids draws from it, under the order lock, so that ids grow in the order '
@@ -937,13 +943,18 @@ AS $$
 BEGIN
     PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
     FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
-          FROM (SELECT n.channel, a.attached_after, a.stream,
-                       (sum(octet_length(a.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY a.stream) - 1) / 7900
+          FROM (SELECT n.channel, c.attached_after, c.stream,
+                       (sum(octet_length(c.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY c.stream) - 1) / 7900
                            AS part
-                FROM before AS b
-                JOIN after AS a USING (stream)
-                JOIN tmcp.nodes AS n ON n.node = b.node
-                WHERE a.node <> b.node) AS lost
+                -- Grouped and not joined: the plan is kept from the first update, which was of one stream perhaps.
+                FROM (SELECT u.stream, max(u.lost_by) AS lost_by, max(u.attached_after) AS attached_after
+                      FROM (SELECT b.stream, b.node AS lost_by, NULL::bigint AS taken_by, NULL::bigint AS attached_after
+                            FROM before AS b
+                            UNION ALL
+                            SELECT a.stream, NULL, a.node, a.attached_after FROM after AS a) AS u
+                      GROUP BY u.stream
+                      HAVING max(u.taken_by) <> max(u.lost_by)) AS c
+                JOIN tmcp.nodes AS n ON n.node = c.lost_by) AS lost
           GROUP BY lost.channel, lost.attached_after, lost.part) AS told;
     RETURN NULL;
 END
@@ -2368,13 +2379,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    expired_before constant timestamptz := clock_timestamp()
+        - (SELECT e.retention FROM tmcp._effective_settings AS e);
     deleted bigint;
 BEGIN
     WITH expired AS (
         DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
-            WHERE x.node IS NULL
-              AND x.detached_at < clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e)
+            WHERE x.node IS NULL AND x.detached_at < expired_before
             ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
     ), in_use AS (
@@ -2399,13 +2412,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    started_at constant timestamptz := clock_timestamp();
     idle bigint[];
     ended bigint;
 BEGIN
     SELECT array_agg(i.session) INTO idle
     FROM tmcp.stores AS s
     CROSS JOIN LATERAL (SELECT x.session FROM tmcp.sessions AS x
-                        WHERE x.store = s.store AND x.last_active_at < clock_timestamp() - s.session_idle_limit
+                        WHERE x.store = s.store AND x.last_active_at < started_at - s.session_idle_limit
                         ORDER BY x.last_active_at LIMIT batch FOR UPDATE SKIP LOCKED) AS i;
     -- A session that has a stream is in use, and need not be looked at again for as long as the limit.
     UPDATE tmcp.sessions AS x SET last_active_at = clock_timestamp()
@@ -2416,7 +2431,7 @@ BEGIN
     DELETE FROM tmcp.sessions AS x
     USING tmcp.stores AS s
     WHERE x.session = ANY (idle) AND s.store = x.store
-      AND x.last_active_at < clock_timestamp() - s.session_idle_limit;
+      AND x.last_active_at < started_at - s.session_idle_limit;
     GET DIAGNOSTICS ended = ROW_COUNT;
     RETURN ended;
 END

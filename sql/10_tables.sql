@@ -158,6 +158,12 @@ COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 byte
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';
 
+-- Without statistics of the store and the node, any of them is planned for like any other. With them, a store or a node
+-- that ANALYZE has not seen would pass for empty, and all its rows be read for a single one.
+ALTER TABLE tmcp.streams ALTER COLUMN store SET STATISTICS 0, ALTER COLUMN node SET STATISTICS 0;
+ALTER TABLE tmcp.sessions ALTER COLUMN store SET STATISTICS 0;
+ALTER TABLE tmcp.subscriptions ALTER COLUMN store SET STATISTICS 0;
+
 CREATE SEQUENCE tmcp.event_id AS bigint;
 COMMENT ON SEQUENCE tmcp.event_id IS
     'The last event id. Only tmcp._next_event_ids draws from it, under the order lock, so that ids grow in the order '
