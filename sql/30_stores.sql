@@ -6,13 +6,18 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    parts constant text[] := parse_ident(relation);
+    parts text[];
     qualified text;
 BEGIN
+    BEGIN
+        parts := parse_ident(relation);
+    EXCEPTION WHEN invalid_parameter_value THEN
+        NULL; -- and so not qualified
+    END;
     qualified := CASE cardinality(parts)
         WHEN 1 THEN format('tmcp.%I', parts[1])
         WHEN 2 THEN format('%I.%I', parts[1], parts[2]) END;
-    IF qualified IS NULL OR octet_length(parts[cardinality(parts)]) > 63 THEN
+    IF qualified IS NULL OR octet_length(parts[1]) > 63 OR octet_length(parts[2]) > 63 THEN
         RAISE EXCEPTION USING
             ERRCODE = 'TM001',
             MESSAGE = format('%L cannot be the name of a relation', relation),
@@ -79,7 +84,7 @@ BEGIN
             HINT = 'Use it, or give another name.';
     END IF;
 
-    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'));
+    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'))::integer;
     created := ARRAY[
         tmcp._create_relation(coalesce(create_store.sessions, create_store.store || '_sessions'), format(
             'SELECT st.id, (SELECT n.heartbeat_at FROM tmcp.nodes AS n WHERE n.node = st.node) AS updated_at'
@@ -118,7 +123,8 @@ $$Creates a store, the namespace of one application, and its five views.
 
 Arguments: store, 1 to 40 lower-case letters, digits and underscores, default tmcp; then names of the views, with a
 schema or without one (then in schema tmcp), default {store}_sessions, {store}_session_client_capabilities,
-{store}_session_client_info, {store}_session_log_level and {store}_session_subscriptions.
+{store}_session_client_info, {store}_session_log_level and {store}_session_subscriptions. A store whose name has more
+than 35 characters needs shorter ones.
 Returns: nothing.
 Errors: TM001 a name that cannot be one; TM012 the store exists; TM013 a relation of that name exists.
 Who: the owner of the extension.

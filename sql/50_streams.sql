@@ -5,10 +5,12 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- A stream number has 19 digits at most, so 390 of them always fit one notification.
+    -- Each part has 7900 bytes of stream numbers and commas, and at most another 19 of the number that crosses that.
     PERFORM pg_notify('delete:' || told.channel, 'ended ' || told.streams)
     FROM (SELECT held.channel, string_agg(held.stream::text, ',') AS streams
-          FROM (SELECT n.channel, d.stream, (row_number() OVER (PARTITION BY n.node) - 1) / 390 AS part
+          FROM (SELECT n.channel, d.stream,
+                       (sum(octet_length(d.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY d.stream) - 1) / 7900
+                           AS part
                 FROM deleted AS d JOIN tmcp.nodes AS n USING (node)) AS held
           GROUP BY held.channel, held.part) AS told;
     RETURN NULL;
@@ -16,7 +18,7 @@ END
 $$;
 COMMENT ON FUNCTION tmcp._tell_nodes_of_deleted_streams() IS
     'Trigger: one notification on delete:{channel} for each node that held deleted streams, "ended {stream},...", '
-    'whatever deleted them.';
+    'whatever deleted them; more only where their numbers have more than 7900 bytes.';
 CREATE TRIGGER tell_nodes_of_deleted_streams
     AFTER DELETE ON tmcp.streams REFERENCING OLD TABLE AS deleted
     FOR EACH STATEMENT EXECUTE FUNCTION tmcp._tell_nodes_of_deleted_streams();
@@ -30,7 +32,9 @@ AS $$
 BEGIN
     PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
     FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
-          FROM (SELECT n.channel, a.attached_after, a.stream, (row_number() OVER (PARTITION BY n.node) - 1) / 390 AS part
+          FROM (SELECT n.channel, a.attached_after, a.stream,
+                       (sum(octet_length(a.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY a.stream) - 1) / 7900
+                           AS part
                 FROM before AS b
                 JOIN after AS a USING (stream)
                 JOIN tmcp.nodes AS n ON n.node = b.node
@@ -68,7 +72,7 @@ BEGIN
     RAISE EXCEPTION USING
         ERRCODE = 'TM007',
         MESSAGE = format('there is no session %L', id),
-        DETAIL = 'It never was, has ended or expired, or is bound to another principal.',
+        DETAIL = 'It never was, has ended or expired, is bound to another principal, or has no such stream.',
         HINT = 'Answer the client with 404, so that it starts a new session.';
 END
 $$;
@@ -124,7 +128,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
-    number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
+    number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
     created bigint[];
     last_before bigint;
@@ -179,8 +183,13 @@ BEGIN
                st.stream = ANY (created) AS is_created,
                greatest(st.starts_after, st.purged_through,
                         CASE WHEN st.id = st.session_id THEN b.purged_through END) AS resumable_from
-        FROM unnest(attach_batch.ids, attach_batch.last_event_ids) WITH ORDINALITY AS a (id, last_event_id, place)
+        FROM unnest(attach_batch.ids, attach_batch.last_event_ids, attach_batch.session_ids, attach_batch.principals)
+            WITH ORDINALITY AS a (id, last_event_id, session_id, principal, place)
         LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = a.id AND a.id = ANY (wanted)
+            -- A stream is found only in its own session and by its session's principal: the id may come from a client.
+            AND st.session_id = coalesce(a.session_id, st.session_id)
+            AND NOT EXISTS (SELECT FROM tmcp.sessions AS x
+                            WHERE x.store = s.store AND x.id = st.session_id AND x.principal IS DISTINCT FROM a.principal)
         LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
         LEFT JOIN tmcp._fresh_nodes AS f ON f.node = st.node
     ), decided AS (
@@ -219,7 +228,7 @@ Returns: for each id in its place, from 1, what became of it. state is
 "replay": attached; tmcp.replay gives what followed replay_after;
 "purged": attached, but the log no longer reaches back to the last event id;
 "held": refused, since a live node holds the stream and no last event id was given;
-"absent": refused, since the session belongs to another principal.
+"absent": refused, since the session belongs to another principal, or the stream to another session.
 stream is the number that names the stream in frames; event_id is its position: what is sent later comes live.
 A node that loses a stream hears "taken {event_id} {stream},..." on delete:{channel}.
 Errors: TM001 an id that cannot be one, or arrays that do not fit; TM002 no such store; TM009 the node is not alive.
@@ -245,8 +254,8 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach.store);
 BEGIN
+    PERFORM tmcp._check_id(attach.id);
     IF attach.node IS NULL THEN
-        PERFORM tmcp._check_id(attach.id);
         INSERT INTO tmcp.nodes AS n (store, channel, listens_for_many)
         VALUES (s.store, tmcp._stream_channel(s.name, attach.id), false)
         ON CONFLICT (channel) DO UPDATE SET heartbeat_at = n.heartbeat_at
@@ -284,11 +293,11 @@ stream's own id; principal, default none.
 Returns: state, "live", "replay" or "purged" as for tmcp.attach_batch; stream; event_id; replay_after; own_node;
 own_channel.
 Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by a live node; TM007 no such session for that
-principal; TM009 the node is not alive; TM011 above read committed.
+principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
 CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
-RETURNS TABLE (place bigint, state text)
+RETURNS TABLE (place bigint, state text, event_id bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -319,7 +328,7 @@ BEGIN
         UPDATE tmcp.streams AS st SET node = reattach.node, attached_after = new_position, detached_at = NULL
         FROM decided AS d WHERE st.stream = d.stream AND d.state = 'attached'
     )
-    SELECT d.place, d.state FROM decided AS d ORDER BY d.place;
+    SELECT d.place, d.state, new_position FROM decided AS d ORDER BY d.place;
 END
 $$;
 COMMENT ON FUNCTION tmcp.reattach(text, bigint, bigint[], bigint[], bigint[]) IS
@@ -328,7 +337,8 @@ $$Gives a node that was fenced its open streams back, under its new number, unle
 Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
 last_event_ids, the last event that each has delivered.
 Returns: for each stream in its place, from 1: "attached" (tmcp.fetch_messages gives what it missed), "purged" (not
-attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended).
+attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended); and event_id, the
+position of the attached ones from now on.
 Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
 
@@ -337,7 +347,7 @@ CREATE FUNCTION tmcp.replay(
     stream bigint,
     after bigint,
     through bigint,
-    maximum_count integer DEFAULT 1000,
+    maximum_count bigint DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
 ) RETURNS TABLE (event_id bigint, data text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -346,7 +356,7 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR replay.event_id, replay.data IN
@@ -376,7 +386,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, integer, bigint) IS
+COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, bigint, bigint) IS
 $$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts.
 It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
 

@@ -7,7 +7,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     o tmcp.outbox;
-    flushed bigint := 0;
+    flushed bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     IF NOT EXISTS (SELECT FROM tmcp.outbox AS p WHERE p.store = s.store) THEN

@@ -7,7 +7,7 @@ AS $$
 DECLARE
     dead tmcp.nodes;
     detached bigint;
-    total bigint := 0;
+    total bigint := 0::bigint;
 BEGIN
     FOR dead IN
         SELECT n.* FROM tmcp.nodes AS n
@@ -16,6 +16,7 @@ BEGIN
     LOOP
         -- Its heartbeat may have come after the query above began and before the row was locked.
         CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
+        -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
         WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
                                      ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
@@ -133,7 +134,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
-    oldest constant smallint := (r.slot + 1) % 3;
+    oldest constant smallint := ((r.slot + 1) % 3)::smallint;
     last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
@@ -199,7 +200,7 @@ BEGIN
     ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     -- These two take the order lock, so they come last; the second holds it until the end.
     rotated := tmcp._rotate_messages();
-    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0) INTO sent_items
+    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0)::bigint INTO sent_items
     FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
 END
 $$;

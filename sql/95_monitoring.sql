@@ -12,7 +12,7 @@ CREATE VIEW tmcp.session_status AS
     SELECT s.name AS store, x.id, x.principal, x.protocol_version, x.log_level::text AS log_level, x.created_at,
            x.last_active_at, clock_timestamp() - x.created_at AS age,
            (SELECT count(*) FROM tmcp.subscriptions AS u WHERE u.session = x.session) AS subscriptions,
-           st.node, n.name AS node_name
+           n.node, n.name AS node_name
     FROM tmcp.sessions AS x
     JOIN tmcp.stores AS s USING (store)
     LEFT JOIN tmcp.streams AS st ON st.store = x.store AND st.id = x.id

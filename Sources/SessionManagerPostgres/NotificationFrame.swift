@@ -72,9 +72,9 @@ private struct FrameReader {
         let start = offset
         var value: Int64 = 0
         while offset < bytes.count, case let digit = bytes[offset] &- UInt8(ascii: "0"), digit <= 9 {
+            guard offset - start < 18 else { throw NotificationFrame.Malformed() }
             value = value * 10 + Int64(digit)
             offset += 1
-            guard offset - start <= 18 else { throw NotificationFrame.Malformed() }
         }
         guard offset > start else { throw NotificationFrame.Malformed() }
         return value

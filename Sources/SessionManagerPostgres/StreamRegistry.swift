@@ -7,7 +7,8 @@ import SessionManager
 ///
 /// A stream is *live*, and then frames go straight to its controller, or it *catches up*, and then the log goes to its
 /// controller, page by page, and frames only move the goal. So nothing has to be kept in memory for it. The node as a
-/// whole catches up in the same way when it was cut off from its notifications.
+/// whole catches up in the same way when it was cut off from its notifications: until the log has been read up to
+/// where they set in again, frames do not count.
 struct StreamRegistry {
     /// What has to be done outside.
     enum Action: Equatable {
@@ -49,11 +50,33 @@ struct StreamRegistry {
     private var attaching = 0
     private var early = Early()
 
-    /// The last event that the node has dealt with; `nil` until it has attached its first stream or heard its first
-    /// frame.
-    private(set) var position: EventID?
-    /// How far the node as a whole must catch up; `nil` when it is live.
-    private var goal: EventID?
+    /// How the node as a whole hears of messages.
+    private enum Hearing: Equatable {
+        /// Notifications arrive, all of them.
+        case live
+        /// Notifications may be missing.
+        case cutOff
+        /// Notifications arrive again, and the log is read for what was missed.
+        ///
+        /// - `through`: what was heard of before the reading began, and is therefore in it.
+        case fetching(through: EventID)
+    }
+
+    private var hearing = Hearing.cutOff
+    /// The last event that the node has dealt with.
+    private(set) var position: EventID
+    /// The last event that the node has heard of.
+    private var heardOf: EventID
+    /// How many messages controllers have taken.
+    private(set) var deliveredCount = 0
+
+    /// A node that holds no stream yet, and does not listen yet.
+    ///
+    /// - Parameter position: an event that everything which is sent to its streams follows.
+    init(position: EventID) {
+        self.position = position
+        heardOf = position
+    }
 
     /// The stream with the given id, if this node holds it.
     func stream(id: String) -> Stream? { numbers[id].flatMap { streams[$0] } }
@@ -70,7 +93,6 @@ struct StreamRegistry {
     /// - Parameters:
     ///   - stream: the stream, with its position.
     ///   - replayAfter: the event after which the log has to be replayed; `nil` if the stream is live at once.
-    /// - Returns: the replay to start, and a controller that the stream replaces, to be closed.
     mutating func attached(_ stream: Stream, replayAfter: EventID?) -> [Action] {
         var stream = stream
         // A client that resumed where its own old stream is still open: the new connection replaces it.
@@ -87,8 +109,8 @@ struct StreamRegistry {
             return []
         }
 
-        position = max(position ?? stream.position, stream.position)
-        let lastSent = [early.events[stream.number], stream.isStandalone ? early.broadcast : nil, stream.position]
+        let lastSent =
+            [early.events[stream.number], stream.isStandalone ? early.broadcast : nil, stream.position]
             .compactMap { $0 }.max() ?? stream.position
         stream.delivered = min(replayAfter ?? stream.position, stream.position)
         if lastSent > stream.delivered {
@@ -103,6 +125,11 @@ struct StreamRegistry {
     mutating func attachingEnded() {
         attaching -= 1
         if attaching == 0 { early = Early() }
+    }
+
+    /// Call for a stream that the node has got back under a new number.
+    mutating func reattached(_ number: Int64, position: EventID) {
+        streams[number]?.position = position
     }
 
     // MARK: Letting go
@@ -146,12 +173,10 @@ struct StreamRegistry {
     /// Takes a frame that the listener heard.
     mutating func received(_ frame: NotificationFrame) -> [Action] {
         if attaching > 0 { remember(frame) }
-        if goal != nil {
-            goal = max(goal ?? frame.eventID, frame.eventID)
-            return []
-        }
+        heardOf = max(heardOf, frame.eventID)
+        guard hearing == .live else { return [] }
         guard let data = frame.data else { return doorbell(frame) }
-        position = max(position ?? frame.eventID, frame.eventID)
+        position = max(position, frame.eventID)
         let message = StreamMessage(eventID: frame.eventID, data: data)
         switch frame.targets {
         case .everyStandaloneStream: return handToStandaloneStreams(message)
@@ -159,39 +184,35 @@ struct StreamRegistry {
         }
     }
 
+    /// Call when notifications may be missed from now on.
+    mutating func cutOff() {
+        hearing = .cutOff
+    }
+
+    /// Call when notifications arrive (again), and the node's streams are attached to it.
+    mutating func listening() -> [Action] {
+        hearing = .fetching(through: heardOf)
+        return [.fetch(after: position)]
+    }
+
     /// Hands over a row that ``Action/fetch(after:)`` brought; `stream` is `nil` for a broadcast.
     mutating func fetched(_ message: StreamMessage, stream: Int64?) -> [Action] {
-        position = max(position ?? message.eventID, message.eventID)
+        position = max(position, message.eventID)
         guard let stream else { return handToStandaloneStreams(message) }
         return hand(message, to: stream)
     }
 
-    /// Call when the listener may have missed notifications, or one could not be read.
-    mutating func missedNotifications() -> [Action] {
-        guard goal == nil, let position else { return [] }
-        goal = position
-        return [.fetch(after: position)]
-    }
-
     /// Call when a fetch has brought all there was.
-    ///
-    /// - Parameter through: the last event that was in the log when the fetch began, as far as is known.
     mutating func nodeCaughtUp() -> [Action] {
-        guard let reached = goal, let position else { return [] }
-        goal = nil
-        guard reached > position else { return [] }
-        goal = reached
-        return [.fetch(after: position)]
-    }
-
-    /// Call when a fetch failed: the streams stay where they are until ``missedNotifications()`` is called again.
-    mutating func fetchFailed() {
-        goal = nil
+        // Cut off once more meanwhile: there will be another fetch.
+        guard case .fetching(let through) = hearing else { return [] }
+        position = max(position, through)
+        if heardOf > position { return listening() }
+        hearing = .live
+        return []
     }
 
     /// Hands over a row that ``Action/replay(stream:after:through:)`` brought.
-    ///
-    /// - Returns: whether the stream is still there to take the next one, and what to do if not.
     mutating func replayed(_ message: StreamMessage, stream number: Int64) -> [Action] {
         guard let stream = streams[number], message.eventID > stream.delivered else { return [] }
         return deliver(message, to: number)
@@ -228,13 +249,11 @@ struct StreamRegistry {
         if case .streams(let numbers) = frame.targets {
             let held = numbers.filter { streams[$0] != nil }
             if held.count <= Self.replaysPerDoorbell {
-                position = max(position ?? frame.eventID, frame.eventID)
+                position = max(position, frame.eventID)
                 return held.flatMap { catchUp($0, to: frame.eventID) }
             }
         }
-        guard let position else { return [] }
-        goal = frame.eventID
-        return [.fetch(after: position)]
+        return listening()
     }
 
     /// Moves the goal of a stream, and starts a replay if none is under way.
@@ -260,6 +279,7 @@ struct StreamRegistry {
         guard let stream = streams[number] else { return [] }
         if stream.controller.enqueue(message) {
             streams[number]?.delivered = message.eventID
+            deliveredCount += 1
             return []
         }
         remove(number)
