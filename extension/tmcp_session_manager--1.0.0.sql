@@ -189,14 +189,16 @@ COMMENT ON COLUMN tmcp.session_counts.store IS 'A store that has a maximum.';
 COMMENT ON COLUMN tmcp.session_counts.sessions IS 'Rows of the store in tmcp.sessions.';
 
 CREATE TABLE tmcp.subscriptions (
-    store integer NOT NULL REFERENCES tmcp.stores ON DELETE CASCADE,
+    store integer NOT NULL,
     uri text COLLATE "C" NOT NULL,
     session bigint NOT NULL REFERENCES tmcp.sessions ON DELETE CASCADE,
     PRIMARY KEY (store, uri, session)
 );
 CREATE INDEX subscriptions_session ON tmcp.subscriptions (session);
 COMMENT ON TABLE tmcp.subscriptions IS 'Which session wants to hear of changes of which resource.';
-COMMENT ON COLUMN tmcp.subscriptions.store IS 'The store of the session.';
+COMMENT ON COLUMN tmcp.subscriptions.store IS
+    'The store of the session. Not a foreign key: the session has one, and subscribing would lock the row of the store '
+    'after that of the session.';
 COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 bytes, compared byte by byte.';
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';
@@ -625,16 +627,15 @@ DECLARE
     relation regclass;
 BEGIN
     PERFORM tmcp._require_read_committed();
-    -- No cleanup meanwhile, and then everything in the order in which everybody locks.
+    -- No cleanup meanwhile, no node and no session any more, and then everything in the order in which everybody locks.
     PERFORM pg_advisory_xact_lock(1953326960, 2);
+    PERFORM FROM tmcp.stores AS s WHERE s.store = dropped.store FOR UPDATE;
     PERFORM FROM tmcp.nodes AS n WHERE n.store = dropped.store ORDER BY n.node FOR UPDATE;
     PERFORM FROM tmcp.sessions AS x WHERE x.store = dropped.store ORDER BY x.id FOR UPDATE;
     PERFORM FROM tmcp.streams AS st WHERE st.store = dropped.store ORDER BY st.id FOR UPDATE;
     DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     DELETE FROM tmcp.outbox AS o WHERE o.store = dropped.store;
     DELETE FROM tmcp.stores AS s WHERE s.store = dropped.store;
-    -- Of a node that registered after the nodes were locked.
-    DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     FOREACH relation IN ARRAY dropped.relations LOOP
         IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation) THEN
             EXECUTE format('DROP VIEW %s', relation);
@@ -1051,7 +1052,7 @@ BEGIN
                last_before, last_before, NULL
         FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
         WHERE a.id = ANY (wanted)
-        ORDER BY a.id
+        ORDER BY a.id COLLATE "C"
         ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
         RETURNING st.stream
     )
@@ -2133,19 +2134,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(end_session.store);
-    ended boolean;
 BEGIN
     DELETE FROM tmcp.sessions AS x
     WHERE x.store = s.store AND x.id = end_session.id AND x.principal IS NOT DISTINCT FROM end_session.principal;
-    ended := FOUND;
+    IF FOUND THEN
+        RETURN true;
+    END IF;
     -- Streams may be in this database and the metadata in another.
     DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
         SELECT y.stream FROM tmcp.streams AS y
         WHERE y.store = s.store AND y.session_id = end_session.id
-          AND (y.id = end_session.id OR y.id <> y.session_id)
+          AND (y.id = end_session.id OR (y.session_id = end_session.id AND y.id <> y.session_id))
           AND NOT EXISTS (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = end_session.id)
         ORDER BY y.id FOR UPDATE));
-    RETURN ended OR FOUND;
+    RETURN FOUND;
 END
 $$;
 COMMENT ON FUNCTION tmcp.end_session(text, text, text) IS

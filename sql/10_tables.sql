@@ -146,14 +146,16 @@ COMMENT ON COLUMN tmcp.session_counts.store IS 'A store that has a maximum.';
 COMMENT ON COLUMN tmcp.session_counts.sessions IS 'Rows of the store in tmcp.sessions.';
 
 CREATE TABLE tmcp.subscriptions (
-    store integer NOT NULL REFERENCES tmcp.stores ON DELETE CASCADE,
+    store integer NOT NULL,
     uri text COLLATE "C" NOT NULL,
     session bigint NOT NULL REFERENCES tmcp.sessions ON DELETE CASCADE,
     PRIMARY KEY (store, uri, session)
 );
 CREATE INDEX subscriptions_session ON tmcp.subscriptions (session);
 COMMENT ON TABLE tmcp.subscriptions IS 'Which session wants to hear of changes of which resource.';
-COMMENT ON COLUMN tmcp.subscriptions.store IS 'The store of the session.';
+COMMENT ON COLUMN tmcp.subscriptions.store IS
+    'The store of the session. Not a foreign key: the session has one, and subscribing would lock the row of the store '
+    'after that of the session.';
 COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 bytes, compared byte by byte.';
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';

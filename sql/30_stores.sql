@@ -212,16 +212,15 @@ DECLARE
     relation regclass;
 BEGIN
     PERFORM tmcp._require_read_committed();
-    -- No cleanup meanwhile, and then everything in the order in which everybody locks.
+    -- No cleanup meanwhile, no node and no session any more, and then everything in the order in which everybody locks.
     PERFORM pg_advisory_xact_lock(1953326960, 2);
+    PERFORM FROM tmcp.stores AS s WHERE s.store = dropped.store FOR UPDATE;
     PERFORM FROM tmcp.nodes AS n WHERE n.store = dropped.store ORDER BY n.node FOR UPDATE;
     PERFORM FROM tmcp.sessions AS x WHERE x.store = dropped.store ORDER BY x.id FOR UPDATE;
     PERFORM FROM tmcp.streams AS st WHERE st.store = dropped.store ORDER BY st.id FOR UPDATE;
     DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     DELETE FROM tmcp.outbox AS o WHERE o.store = dropped.store;
     DELETE FROM tmcp.stores AS s WHERE s.store = dropped.store;
-    -- Of a node that registered after the nodes were locked.
-    DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     FOREACH relation IN ARRAY dropped.relations LOOP
         IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation) THEN
             EXECUTE format('DROP VIEW %s', relation);

@@ -174,7 +174,7 @@ BEGIN
                last_before, last_before, NULL
         FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
         WHERE a.id = ANY (wanted)
-        ORDER BY a.id
+        ORDER BY a.id COLLATE "C"
         ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
         RETURNING st.stream
     )
