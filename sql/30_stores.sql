@@ -317,7 +317,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE tmcp.rotation SET retention = set_retention.retention;
+    INSERT INTO tmcp.settings (retention) VALUES (set_retention.retention)
+    ON CONFLICT ON CONSTRAINT settings_pkey DO UPDATE SET retention = EXCLUDED.retention;
 EXCEPTION WHEN check_violation OR not_null_violation THEN
     RAISE EXCEPTION USING
         ERRCODE = 'TM001',
@@ -328,7 +329,7 @@ $$;
 COMMENT ON FUNCTION tmcp.set_retention(interval) IS
 $$Sets how long messages stay in the log, and lost streams resumable, in all stores.
 
-Arguments: retention, the least time, 1 second to 7 days; after twice that a message is gone.
+Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; after twice that a message is gone.
 Returns: nothing.
 Errors: TM001 a value out of range.
 Who: the owner of the extension.

@@ -32,13 +32,18 @@ AS $$
 BEGIN
     PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
     FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
-          FROM (SELECT n.channel, a.attached_after, a.stream,
-                       (sum(octet_length(a.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY a.stream) - 1) / 7900
+          FROM (SELECT n.channel, c.attached_after, c.stream,
+                       (sum(octet_length(c.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY c.stream) - 1) / 7900
                            AS part
-                FROM before AS b
-                JOIN after AS a USING (stream)
-                JOIN tmcp.nodes AS n ON n.node = b.node
-                WHERE a.node <> b.node) AS lost
+                -- Grouped and not joined: the plan is kept from the first update, which was of one stream perhaps.
+                FROM (SELECT u.stream, max(u.lost_by) AS lost_by, max(u.attached_after) AS attached_after
+                      FROM (SELECT b.stream, b.node AS lost_by, NULL::bigint AS taken_by, NULL::bigint AS attached_after
+                            FROM before AS b
+                            UNION ALL
+                            SELECT a.stream, NULL, a.node, a.attached_after FROM after AS a) AS u
+                      GROUP BY u.stream
+                      HAVING max(u.taken_by) <> max(u.lost_by)) AS c
+                JOIN tmcp.nodes AS n ON n.node = c.lost_by) AS lost
           GROUP BY lost.channel, lost.attached_after, lost.part) AS told;
     RETURN NULL;
 END

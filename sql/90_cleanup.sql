@@ -37,13 +37,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    expired_before constant timestamptz := clock_timestamp()
+        - (SELECT e.retention FROM tmcp._effective_settings AS e);
     deleted bigint;
 BEGIN
     WITH expired AS (
         DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
-            WHERE x.node IS NULL
-              AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
+            WHERE x.node IS NULL AND x.detached_at < expired_before
             ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
     ), in_use AS (
@@ -68,13 +70,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    started_at constant timestamptz := clock_timestamp();
     idle bigint[];
     ended bigint;
 BEGIN
     SELECT array_agg(i.session) INTO idle
     FROM tmcp.stores AS s
     CROSS JOIN LATERAL (SELECT x.session FROM tmcp.sessions AS x
-                        WHERE x.store = s.store AND x.last_active_at < clock_timestamp() - s.session_idle_limit
+                        WHERE x.store = s.store AND x.last_active_at < started_at - s.session_idle_limit
                         ORDER BY x.last_active_at LIMIT batch FOR UPDATE SKIP LOCKED) AS i;
     -- A session that has a stream is in use, and need not be looked at again for as long as the limit.
     UPDATE tmcp.sessions AS x SET last_active_at = clock_timestamp()
@@ -85,7 +89,7 @@ BEGIN
     DELETE FROM tmcp.sessions AS x
     USING tmcp.stores AS s
     WHERE x.session = ANY (idle) AND s.store = x.store
-      AND x.last_active_at < clock_timestamp() - s.session_idle_limit;
+      AND x.last_active_at < started_at - s.session_idle_limit;
     GET DIAGNOSTICS ended = ROW_COUNT;
     RETURN ended;
 END
@@ -138,7 +142,7 @@ DECLARE
     last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
-    IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
+    IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
     -- Not in the block below: when that fails again and again, this need not be written again.

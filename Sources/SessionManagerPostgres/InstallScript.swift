@@ -247,6 +247,12 @@ COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 byte
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';
 
+-- Without statistics of the store and the node, any of them is planned for like any other. With them, a store or a node
+-- that ANALYZE has not seen would pass for empty, and all its rows be read for a single one.
+ALTER TABLE tmcp.streams ALTER COLUMN store SET STATISTICS 0, ALTER COLUMN node SET STATISTICS 0;
+ALTER TABLE tmcp.sessions ALTER COLUMN store SET STATISTICS 0;
+ALTER TABLE tmcp.subscriptions ALTER COLUMN store SET STATISTICS 0;
+
 CREATE SEQUENCE tmcp.event_id AS bigint;
 COMMENT ON SEQUENCE tmcp.event_id IS
     'The last event id. Only tmcp._next_event_ids draws from it, under the order lock, so that ids grow in the order '
@@ -288,17 +294,28 @@ CREATE TABLE tmcp.rotation (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     slot smallint NOT NULL DEFAULT 0 CHECK (slot BETWEEN 0 AND 2),
     rotated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    retention interval NOT NULL DEFAULT '5 minutes' CHECK (retention BETWEEN '1 second' AND '7 days'),
     purged_through bigint NOT NULL DEFAULT 0
 );
 INSERT INTO tmcp.rotation DEFAULT VALUES;
-COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written, and how long messages stay. One row.';
+COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written. One row.';
 COMMENT ON COLUMN tmcp.rotation.singleton IS 'Makes sure that there is one row.';
 COMMENT ON COLUMN tmcp.rotation.slot IS 'The partition that is written now.';
 COMMENT ON COLUMN tmcp.rotation.rotated_at IS 'Since when.';
-COMMENT ON COLUMN tmcp.rotation.retention IS
-    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
 COMMENT ON COLUMN tmcp.rotation.purged_through IS 'The last event id that is no longer in the log.';
+
+-- Without a row until somebody sets something, so that a restored dump brings its own.
+CREATE TABLE tmcp.settings (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    retention interval NOT NULL CHECK (retention BETWEEN '1 second' AND '7 days')
+);
+COMMENT ON TABLE tmcp.settings IS 'What holds for all stores. One row, or none while everything has its default.';
+COMMENT ON COLUMN tmcp.settings.singleton IS 'Makes sure that there is at most one row.';
+COMMENT ON COLUMN tmcp.settings.retention IS
+    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
+
+CREATE VIEW tmcp._effective_settings AS
+    SELECT coalesce((SELECT s.retention FROM tmcp.settings AS s), interval '5 minutes') AS retention;
+COMMENT ON VIEW tmcp._effective_settings IS 'The settings, with the defaults of what nobody has set.';
 
 CREATE TABLE tmcp.purged_broadcasts (
     store integer PRIMARY KEY REFERENCES tmcp.stores ON DELETE CASCADE,
@@ -759,7 +776,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE tmcp.rotation SET retention = set_retention.retention;
+    INSERT INTO tmcp.settings (retention) VALUES (set_retention.retention)
+    ON CONFLICT ON CONSTRAINT settings_pkey DO UPDATE SET retention = EXCLUDED.retention;
 EXCEPTION WHEN check_violation OR not_null_violation THEN
     RAISE EXCEPTION USING
         ERRCODE = 'TM001',
@@ -770,7 +788,7 @@ $$;
 COMMENT ON FUNCTION tmcp.set_retention(interval) IS
 $$Sets how long messages stay in the log, and lost streams resumable, in all stores.
 
-Arguments: retention, the least time, 1 second to 7 days; after twice that a message is gone.
+Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; after twice that a message is gone.
 Returns: nothing.
 Errors: TM001 a value out of range.
 Who: the owner of the extension.
@@ -936,13 +954,18 @@ AS $$
 BEGIN
     PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
     FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
-          FROM (SELECT n.channel, a.attached_after, a.stream,
-                       (sum(octet_length(a.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY a.stream) - 1) / 7900
+          FROM (SELECT n.channel, c.attached_after, c.stream,
+                       (sum(octet_length(c.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY c.stream) - 1) / 7900
                            AS part
-                FROM before AS b
-                JOIN after AS a USING (stream)
-                JOIN tmcp.nodes AS n ON n.node = b.node
-                WHERE a.node <> b.node) AS lost
+                -- Grouped and not joined: the plan is kept from the first update, which was of one stream perhaps.
+                FROM (SELECT u.stream, max(u.lost_by) AS lost_by, max(u.attached_after) AS attached_after
+                      FROM (SELECT b.stream, b.node AS lost_by, NULL::bigint AS taken_by, NULL::bigint AS attached_after
+                            FROM before AS b
+                            UNION ALL
+                            SELECT a.stream, NULL, a.node, a.attached_after FROM after AS a) AS u
+                      GROUP BY u.stream
+                      HAVING max(u.taken_by) <> max(u.lost_by)) AS c
+                JOIN tmcp.nodes AS n ON n.node = c.lost_by) AS lost
           GROUP BY lost.channel, lost.attached_after, lost.part) AS told;
     RETURN NULL;
 END
@@ -2368,13 +2391,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    expired_before constant timestamptz := clock_timestamp()
+        - (SELECT e.retention FROM tmcp._effective_settings AS e);
     deleted bigint;
 BEGIN
     WITH expired AS (
         DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
-            WHERE x.node IS NULL
-              AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
+            WHERE x.node IS NULL AND x.detached_at < expired_before
             ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
     ), in_use AS (
@@ -2399,13 +2424,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    started_at constant timestamptz := clock_timestamp();
     idle bigint[];
     ended bigint;
 BEGIN
     SELECT array_agg(i.session) INTO idle
     FROM tmcp.stores AS s
     CROSS JOIN LATERAL (SELECT x.session FROM tmcp.sessions AS x
-                        WHERE x.store = s.store AND x.last_active_at < clock_timestamp() - s.session_idle_limit
+                        WHERE x.store = s.store AND x.last_active_at < started_at - s.session_idle_limit
                         ORDER BY x.last_active_at LIMIT batch FOR UPDATE SKIP LOCKED) AS i;
     -- A session that has a stream is in use, and need not be looked at again for as long as the limit.
     UPDATE tmcp.sessions AS x SET last_active_at = clock_timestamp()
@@ -2416,7 +2443,7 @@ BEGIN
     DELETE FROM tmcp.sessions AS x
     USING tmcp.stores AS s
     WHERE x.session = ANY (idle) AND s.store = x.store
-      AND x.last_active_at < clock_timestamp() - s.session_idle_limit;
+      AND x.last_active_at < started_at - s.session_idle_limit;
     GET DIAGNOSTICS ended = ROW_COUNT;
     RETURN ended;
 END
@@ -2469,7 +2496,7 @@ DECLARE
     last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
-    IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
+    IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
     -- Not in the block below: when that fails again and again, this need not be written again.
@@ -2583,8 +2610,9 @@ CREATE VIEW tmcp.log_status AS
            to_timestamp(e.first_event_id / 1000000.0) AS first_at, to_timestamp(e.last_event_id / 1000000.0) AS last_at,
            p.messages AS estimated_messages,
            round(p.messages / nullif((e.last_event_id - e.first_event_id) / 1000000.0, 0), 1) AS messages_per_second,
-           r.rotated_at, r.retention, r.purged_through
+           r.rotated_at, t.retention, r.purged_through
     FROM tmcp.rotation AS r
+    CROSS JOIN tmcp._effective_settings AS t
     CROSS JOIN (VALUES
         (0, pg_total_relation_size('tmcp.messages_0'), pg_stat_get_live_tuples('tmcp.messages_0'::regclass)),
         (1, pg_total_relation_size('tmcp.messages_1'), pg_stat_get_live_tuples('tmcp.messages_1'::regclass)),
