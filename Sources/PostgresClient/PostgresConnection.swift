@@ -258,14 +258,12 @@ package actor PostgresConnection {
     }
 
     private func perform(_ request: Request) async throws(PostgresError) -> PostgresResult {
-        guard handle != nil else { throw notOpen() }
         let id = machine.nextID()
         let outcome = await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: Continuation) in
-                guard !Task.isCancelled else {
-                    continuation.resume(returning: .failure(Self.cancelled))
-                    return
-                }
+                // Looked at here, where nothing can come in between any more.
+                guard handle != nil else { return continuation.resume(returning: .failure(notOpen())) }
+                guard !Task.isCancelled else { return continuation.resume(returning: .failure(Self.cancelled)) }
                 machine.submit(id, request, continuation)
                 sendWaiting()
             }
