@@ -1097,6 +1097,7 @@ BEGIN
     RETURN QUERY
     WITH found AS (
         SELECT a.place, a.last_event_id, st.stream, st.starts_after, st.attached_after, f.node AS holder,
+               f.listens_for_many,
                st.stream = ANY (created) AS is_created,
                greatest(st.starts_after, st.purged_through,
                         CASE WHEN st.id = st.session_id THEN b.purged_through END) AS resumable_from
@@ -1115,7 +1116,9 @@ BEGIN
             WHEN f.last_event_id < f.resumable_from THEN 'purged'
             WHEN f.last_event_id IS NOT NULL THEN 'replay'
             WHEN f.is_created THEN 'live'
-            WHEN f.holder IS NOT NULL THEN 'held'
+            -- A client that comes back to the same process is not locked out by its own dead stream. Listeners without a
+            -- registered node share one, and are told apart by nothing.
+            WHEN f.holder <> attach_batch.node OR NOT f.listens_for_many THEN 'held'
             -- Messages may have been kept for a stream that its session has not opened yet.
             WHEN f.attached_after IS NULL AND f.starts_after < f.resumable_from THEN 'purged'
             WHEN f.attached_after IS NULL THEN 'replay'
@@ -1144,7 +1147,7 @@ Returns: for each id in its place, from 1, what became of it. state is
 "live": attached, nothing to replay;
 "replay": attached; tmcp.replay gives what followed replay_after;
 "purged": attached, but the log no longer reaches back to the last event id;
-"held": refused, since a live node holds the stream and no last event id was given;
+"held": refused, since another live node holds the stream and no last event id was given;
 "absent": refused, since the session belongs to another principal, or the stream to another session.
 stream is the number that names the stream in frames; event_id is its position: what is sent later comes live.
 A node that loses a stream hears "taken {event_id} {stream},..." on delete:{channel}.
@@ -1192,7 +1195,7 @@ BEGIN
         WHEN 'held' THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'TM003',
-                MESSAGE = format('stream %L is open at a live node', attach.id),
+                MESSAGE = format('stream %L is open at another live node', attach.id),
                 HINT = 'Resume it with the last event id to take it over, or wait until its node lets go of it.';
         WHEN 'absent' THEN
             PERFORM tmcp._raise_session_not_found(coalesce(attach.session_id, attach.id));
@@ -1209,7 +1212,7 @@ bytes; last_event_id, the last event that the client has seen, default NULL, whi
 stream's own id; principal, default none.
 Returns: state, "live", "replay" or "purged" as for tmcp.attach_batch; stream; event_id; replay_after; own_node;
 own_channel.
-Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by a live node; TM007 no such session for that
+Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by another live node, or by another listener without one; TM007 no such session for that
 principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
