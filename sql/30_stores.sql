@@ -137,7 +137,8 @@ AS $$
 DECLARE
     found_store tmcp.stores;
 BEGIN
-    SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _store_for_administration.name FOR UPDATE;
+    -- A weaker lock than the one for deleting: sessions and nodes, whose rows refer to this one, go on being added.
+    SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _store_for_administration.name FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING
             ERRCODE = 'TM002',
@@ -165,6 +166,7 @@ DECLARE
     key constant integer := (tmcp._store_for_administration(configure_store.store)).store;
 BEGIN
     IF configure_store.maximum_sessions IS NOT NULL THEN
+        PERFORM tmcp._require_read_committed();
         -- Nobody starts a session while they are counted.
         LOCK TABLE tmcp.sessions IN SHARE ROW EXCLUSIVE MODE;
         DELETE FROM tmcp.session_counts AS c WHERE c.store = key;
@@ -197,7 +199,7 @@ Arguments: store; freshness_window, how long a node may be silent, 100 ms to 1 h
 second; inline_limit, bytes up to which a message travels inside its notification, 0 to 7900, 0 for never;
 maximum_message_size, bytes, 1024 to 268435456; maximum_sessions and maximum_sessions_per_principal, 0 for any number.
 Returns: nothing.
-Errors: TM001 a value out of range; TM002 no such store.
+Errors: TM001 a value out of range; TM002 no such store; TM011 maximum_sessions above read committed.
 Who: the owner of the extension.
 Example: SELECT tmcp.configure_store('shop', freshness_window => '5 seconds', maximum_sessions => 10000);$$;
 
@@ -209,6 +211,13 @@ DECLARE
     dropped constant tmcp.stores := tmcp._store_for_administration(drop_store.store);
     relation regclass;
 BEGIN
+    PERFORM tmcp._require_read_committed();
+    -- No cleanup meanwhile, no node and no session any more, and then everything in the order in which everybody locks.
+    PERFORM pg_advisory_xact_lock(1953326960, 2);
+    PERFORM FROM tmcp.stores AS s WHERE s.store = dropped.store FOR UPDATE;
+    PERFORM FROM tmcp.nodes AS n WHERE n.store = dropped.store ORDER BY n.node FOR UPDATE;
+    PERFORM FROM tmcp.sessions AS x WHERE x.store = dropped.store ORDER BY x.id FOR UPDATE;
+    PERFORM FROM tmcp.streams AS st WHERE st.store = dropped.store ORDER BY st.id FOR UPDATE;
     DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     DELETE FROM tmcp.outbox AS o WHERE o.store = dropped.store;
     DELETE FROM tmcp.stores AS s WHERE s.store = dropped.store;
@@ -224,7 +233,7 @@ $$Drops a store with its sessions, its streams (which close wherever they are he
 
 Arguments: store.
 Returns: nothing.
-Errors: TM002 no such store.
+Errors: TM002 no such store; TM011 above read committed.
 Who: the owner of the extension.
 Example: SELECT tmcp.drop_store('shop');$$;
 
@@ -308,7 +317,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE tmcp.rotation SET retention = set_retention.retention;
+    INSERT INTO tmcp.settings (retention) VALUES (set_retention.retention)
+    ON CONFLICT ON CONSTRAINT settings_pkey DO UPDATE SET retention = EXCLUDED.retention;
 EXCEPTION WHEN check_violation OR not_null_violation THEN
     RAISE EXCEPTION USING
         ERRCODE = 'TM001',
@@ -319,7 +329,7 @@ $$;
 COMMENT ON FUNCTION tmcp.set_retention(interval) IS
 $$Sets how long messages stay in the log, and lost streams resumable, in all stores.
 
-Arguments: retention, the least time, 1 second to 7 days; after twice that a message is gone.
+Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; after twice that a message is gone.
 Returns: nothing.
 Errors: TM001 a value out of range.
 Who: the owner of the extension.

@@ -1,12 +1,19 @@
 -- Nodes: the listening processes and their heartbeats.
 
-CREATE FUNCTION tmcp.register_node(store text, name text DEFAULT NULL, OUT node bigint, OUT channel text)
+CREATE FUNCTION tmcp.register_node(
+    store text,
+    name text DEFAULT NULL,
+    OUT node bigint,
+    OUT channel text,
+    OUT event_id bigint
+)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(register_node.store);
 BEGIN
+    SELECT e.last_value INTO register_node.event_id FROM tmcp.event_id AS e;
     -- 128 random bits: who does not know the channel can neither listen to it nor send on it.
     INSERT INTO tmcp.nodes AS n (store, channel, name, listens_for_many)
     VALUES (s.store,
@@ -19,7 +26,8 @@ COMMENT ON FUNCTION tmcp.register_node(text, text) IS
 $$Registers a listening process. LISTEN to the channel, and to delete:{channel}, before streams are attached.
 
 Arguments: store; name, what the process calls itself in the views for people, at most 200 characters, default none.
-Returns: node, a number for the other functions; channel, a random name, to be kept secret.
+Returns: node, a number for the other functions; channel, a random name, to be kept secret;
+event_id, which everything that is sent to streams of this node follows.
 Errors: TM002 no such store, or not granted.
 Example: SELECT node, channel FROM tmcp.register_node('tmcp', 'server 1');$$;
 
@@ -56,7 +64,8 @@ BEGIN
     -- The node first: it waits for attaches under way, whose streams are then detached with the others.
     DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.node = stop_node.node AND st.store = s.store;
+    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                 WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
     GET DIAGNOSTICS detached = ROW_COUNT;
     RETURN detached;
 END

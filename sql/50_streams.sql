@@ -84,6 +84,42 @@ $$;
 COMMENT ON FUNCTION tmcp._raise_session_not_found(text) IS
     'Raises TM007, with the same words whether a session does not exist or belongs to another principal.';
 
+CREATE FUNCTION tmcp._raise_purged(after bigint) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'TM010',
+        MESSAGE = format('the log no longer reaches back to event %s', after),
+        DETAIL = 'Messages that are asked for have been removed.',
+        HINT = 'Close the streams, so that their clients come back; tmcp.set_retention keeps messages for longer.';
+END
+$$;
+COMMENT ON FUNCTION tmcp._raise_purged(bigint) IS 'Raises TM010.';
+
+CREATE FUNCTION tmcp._hold_node(s tmcp.stores, node bigint) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM tmcp.nodes AS n
+    WHERE n.node = _hold_node.node AND n.store = s.store AND n.node IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
+    FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM009',
+            MESSAGE = format('node %s is not alive', coalesce(_hold_node.node::text, 'null')),
+            DETAIL = format('It was silent for %s, was stopped, or never registered in store %L.',
+                            s.freshness_window, s.name),
+            HINT = 'Register with tmcp.register_node(store) and attach again.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION tmcp._hold_node(tmcp.stores, bigint) IS
+    'Makes sure that a node is alive, and until commit that it is not stopped or removed while streams are attached '
+    'to it. Raises TM009.';
+
 CREATE FUNCTION tmcp.attach_batch(
     store text,
     node bigint,
@@ -99,9 +135,7 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
     number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
-    created bigint[] := ARRAY[]::bigint[];
-    created_now bigint[];
-    existing bigint;
+    created bigint[];
     last_before bigint;
     position_now bigint;
 BEGIN
@@ -117,19 +151,14 @@ BEGIN
     PERFORM tmcp._check_id(a.id), tmcp._check_id(coalesce(a.session_id, a.id))
     FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id);
 
-    -- Held until commit, so that the node cannot be stopped or expire in between and leave these streams behind.
-    PERFORM FROM tmcp.nodes AS n
-    WHERE n.node = attach_batch.node AND n.store = s.store AND n.node IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
+    PERFORM tmcp._hold_node(s, attach_batch.node);
+    -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
+    PERFORM FROM tmcp.sessions AS x
+    WHERE x.store = s.store AND x.id = ANY (ARRAY(
+        SELECT coalesce(a.session_id, a.id)
+        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)))
+    ORDER BY x.id
     FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'TM009',
-            MESSAGE = format('node %s is not alive', coalesce(attach_batch.node::text, 'null')),
-            DETAIL = format('It was silent for %s, was stopped, or never registered in store %L.',
-                            s.freshness_window, s.name),
-            HINT = 'Register with tmcp.register_node(store) and attach again.';
-    END IF;
-
     -- What belongs to a session of another principal is as if it did not exist, and is left alone.
     SELECT array_agg(a.id ORDER BY a.id) INTO wanted
     FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
@@ -138,28 +167,18 @@ BEGIN
                         AND x.principal IS DISTINCT FROM a.principal);
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
-    LOOP
-        WITH inserted AS (
-            INSERT INTO tmcp.streams AS st (store, id, session_id, node, starts_after, attached_after, detached_at)
-            SELECT s.store, a.id, coalesce(a.session_id, a.id), attach_batch.node,
-                   last_before, last_before, NULL
-            FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
-            WHERE a.id = ANY (wanted)
-            ORDER BY a.id
-            ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING
-            RETURNING st.stream
-        )
-        SELECT array_agg(i.stream) INTO created_now FROM inserted AS i;
-        created := created || created_now;
-        EXIT WHEN cardinality(created) = cardinality(wanted) OR wanted IS NULL;
-        PERFORM FROM tmcp.streams AS st
-        WHERE st.store = s.store AND st.id = ANY (wanted)
-        ORDER BY st.id
-        FOR UPDATE;
-        GET DIAGNOSTICS existing = ROW_COUNT;
-        -- Fewer when a stream was deleted between the two statements: it is created then.
-        EXIT WHEN existing = cardinality(wanted);
-    END LOOP;
+    -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
+    WITH inserted AS (
+        INSERT INTO tmcp.streams AS st (store, id, session_id, node, starts_after, attached_after, detached_at)
+        SELECT s.store, a.id, coalesce(a.session_id, a.id), attach_batch.node,
+               last_before, last_before, NULL
+        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
+        WHERE a.id = ANY (wanted)
+        ORDER BY a.id COLLATE "C"
+        ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
+        RETURNING st.stream
+    )
+    SELECT coalesce(array_agg(i.stream), '{}') INTO created FROM inserted AS i;
 
     position_now := tmcp._next_event_ids(1);
 
@@ -186,6 +205,7 @@ BEGIN
             WHEN f.is_created THEN 'live'
             WHEN f.holder IS NOT NULL THEN 'held'
             -- Messages may have been kept for a stream that its session has not opened yet.
+            WHEN f.attached_after IS NULL AND f.starts_after < f.resumable_from THEN 'purged'
             WHEN f.attached_after IS NULL THEN 'replay'
             ELSE 'live' END AS state
         FROM found AS f
@@ -241,16 +261,16 @@ DECLARE
 BEGIN
     PERFORM tmcp._check_id(attach.id);
     IF attach.node IS NULL THEN
-        -- The last listener on this channel has been fenced if it missed its window, like any node; a live one is left
-        -- as it is, so that its stream counts as held.
-        PERFORM tmcp.stop_node(s.name, n.node)
-        FROM tmcp.nodes AS n
-        WHERE n.channel = tmcp._stream_channel(s.name, attach.id)
-          AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
         INSERT INTO tmcp.nodes AS n (store, channel, listens_for_many)
         VALUES (s.store, tmcp._stream_channel(s.name, attach.id), false)
-        ON CONFLICT (channel) DO UPDATE SET channel = EXCLUDED.channel
+        ON CONFLICT (channel) DO UPDATE SET heartbeat_at = n.heartbeat_at
         RETURNING n.node, n.channel INTO attach.own_node, attach.own_channel;
+        -- One that was silent for too long has lost its stream, and starts over. A fresh one stays as it is.
+        UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
+        WHERE n.node = attach.own_node AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
+        IF FOUND THEN
+            UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp() WHERE st.node = attach.own_node;
+        END IF;
     END IF;
     SELECT a.state, a.stream, a.event_id, a.replay_after
     INTO attach.state, attach.stream, attach.event_id, attach.replay_after
@@ -281,15 +301,61 @@ Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by a liv
 principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
+CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
+RETURNS TABLE (place bigint, state text, event_id bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(reattach.store);
+    new_position bigint;
+BEGIN
+    PERFORM tmcp._hold_node(s, reattach.node);
+    PERFORM FROM tmcp.streams AS st
+    WHERE st.store = s.store AND st.stream = ANY (reattach.streams)
+    ORDER BY st.id
+    FOR UPDATE;
+    new_position := tmcp._next_event_ids(1);
+
+    RETURN QUERY
+    WITH decided AS (
+        SELECT a.place, st.stream, CASE
+            -- Whoever took the stream in between did so at a later event.
+            WHEN st.stream IS NULL OR st.attached_after > a.position THEN 'lost'
+            WHEN a.last_event_id < greatest(st.purged_through,
+                                            CASE WHEN st.id = st.session_id THEN b.purged_through END) THEN 'purged'
+            ELSE 'attached' END AS state
+        FROM unnest(reattach.streams, reattach.positions, reattach.last_event_ids) WITH ORDINALITY
+            AS a (stream, position, last_event_id, place)
+        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.stream = a.stream
+        LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
+    ), attached AS (
+        UPDATE tmcp.streams AS st SET node = reattach.node, attached_after = new_position, detached_at = NULL
+        FROM decided AS d WHERE st.stream = d.stream AND d.state = 'attached'
+    )
+    SELECT d.place, d.state, new_position FROM decided AS d ORDER BY d.place;
+END
+$$;
+COMMENT ON FUNCTION tmcp.reattach(text, bigint, bigint[], bigint[], bigint[]) IS
+$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since.
+
+Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
+last_event_ids, the last event that each has delivered.
+Returns: for each stream in its place, from 1: "attached" (tmcp.fetch_messages gives what it missed), "purged" (not
+attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended); and event_id, the
+position of the attached ones from now on.
+Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
+Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
+
 CREATE FUNCTION tmcp.replay(
     store text,
     stream bigint,
     after bigint,
     through bigint,
-    maximum_count integer DEFAULT 1000,
+    maximum_count bigint DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
 ) RETURNS TABLE (event_id bigint, data text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -297,6 +363,7 @@ DECLARE
     count integer := 0;
     bytes bigint := 0::bigint;
 BEGIN
+    PERFORM tmcp._require_read_committed();
     FOR replay.event_id, replay.data IN
         SELECT m.event_id, m.data FROM tmcp.messages AS m
         WHERE m.stream = replay.stream AND m.store = s.store
@@ -314,16 +381,24 @@ BEGIN
         EXIT WHEN count > 1 AND (count > replay.maximum_count OR bytes > replay.maximum_bytes);
         RETURN NEXT;
     END LOOP;
+    -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
+    -- it has been read here.
+    IF EXISTS (SELECT FROM tmcp.streams AS st
+               LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = st.store AND st.id = st.session_id
+               WHERE st.stream = replay.stream AND st.store = s.store
+                 AND greatest(st.purged_through, b.purged_through) > replay.after) THEN
+        PERFORM tmcp._raise_purged(replay.after);
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, integer, bigint) IS
+COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, bigint, bigint) IS
 $$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts.
 It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
 
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
 messages at most, default 1000; maximum_bytes, bytes at most unless the first message alone has more, default 8 MiB.
 Returns: event_id and data, in order. Call again after the last event_id until no row comes.
-Errors: TM002 no such store.
+Errors: TM002 no such store; TM010 messages for the stream were removed from the log since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 
 CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint
@@ -335,7 +410,9 @@ DECLARE
     detached bigint;
 BEGIN
     UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.stream = ANY (detach.streams) AND st.node = detach.node AND st.store = s.store;
+    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                 WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
+                                 ORDER BY x.id FOR UPDATE));
     GET DIAGNOSTICS detached = ROW_COUNT;
     RETURN detached;
 END

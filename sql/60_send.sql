@@ -272,10 +272,10 @@ CREATE FUNCTION tmcp.fetch_messages(
     store text,
     node bigint,
     after bigint,
-    maximum_count integer DEFAULT 1000,
+    maximum_count bigint DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
 ) RETURNS TABLE (event_id bigint, stream bigint, data text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -293,16 +293,7 @@ DECLARE
     bytes bigint := 0::bigint;
     last_event_id bigint;
 BEGIN
-    IF fetch_messages.after < (SELECT r.purged_through FROM tmcp.rotation AS r)
-       AND (EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = fetch_messages.node AND st.purged_through > fetch_messages.after)
-            OR EXISTS (SELECT FROM tmcp.purged_broadcasts AS b
-                       WHERE b.store = s.store AND b.purged_through > fetch_messages.after)) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'TM010',
-            MESSAGE = format('the log no longer reaches back to event %s', fetch_messages.after),
-            DETAIL = 'Messages for streams of this node have been removed.',
-            HINT = 'Close the streams, so that their clients come back; tmcp.set_retention keeps messages for longer.';
-    END IF;
+    PERFORM tmcp._require_read_committed();
     FOR next_message IN rest LOOP
         count := count + 1;
         bytes := bytes + octet_length(next_message.data);
@@ -315,9 +306,17 @@ BEGIN
         fetch_messages.data := next_message.data;
         RETURN NEXT;
     END LOOP;
+    -- Looked at last, for the same reason as in tmcp.replay.
+    IF fetch_messages.after < (SELECT r.purged_through FROM tmcp.rotation AS r)
+       AND (EXISTS (SELECT FROM tmcp.streams AS st
+                    WHERE st.node = fetch_messages.node AND st.purged_through > fetch_messages.after)
+            OR EXISTS (SELECT FROM tmcp.purged_broadcasts AS b
+                       WHERE b.store = s.store AND b.purged_through > fetch_messages.after)) THEN
+        PERFORM tmcp._raise_purged(fetch_messages.after);
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, integer, bigint) IS
+COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, bigint, bigint) IS
 $$What was sent to the streams of a node after an event: for a node that was told of a message without its data, or was
 cut off. LISTEN again first, then fetch, then drop what comes twice by its event id.
 
@@ -325,7 +324,8 @@ Arguments: store; node; after, the last event id that the node has seen; maximum
 event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
 Returns: event_id, stream (NULL for a broadcast, which is for every standalone stream) and data, in order. Call again
 after the last event_id until no row comes.
-Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since.
+Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since; TM011 above read
+committed.
 Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;
 
 CREATE FUNCTION tmcp.resource_updated(uri text) RETURNS text

@@ -9,13 +9,18 @@ DECLARE
     o tmcp.outbox;
     flushed bigint := 0::bigint;
 BEGIN
-    -- One at a time for each store, so that the items of a transaction stay in order.
     PERFORM tmcp._require_read_committed();
-    PERFORM pg_advisory_xact_lock(1953326961, s.store);
+    IF NOT EXISTS (SELECT FROM tmcp.outbox AS p WHERE p.store = s.store) THEN
+        RETURN 0;
+    END IF;
+    -- The order lock from the start, so that the items of a transaction stay in order. With a lock of its own before
+    -- it, one who has sent and then flushes could wait in a circle with one who flushes.
+    PERFORM pg_advisory_xact_lock(1953326960, 1);
     FOR o IN
         WITH due AS (
-            DELETE FROM tmcp.outbox AS d WHERE d.item IN (
-                SELECT p.item FROM tmcp.outbox AS p WHERE p.store = s.store ORDER BY p.item LIMIT 1000)
+            DELETE FROM tmcp.outbox AS d WHERE d.item = ANY (ARRAY(
+                SELECT p.item FROM tmcp.outbox AS p WHERE p.store = s.store
+                ORDER BY p.item LIMIT 1000 FOR UPDATE SKIP LOCKED))
             RETURNING d.*
         )
         SELECT * FROM due ORDER BY item

@@ -70,12 +70,14 @@ BEGIN
     UPDATE tmcp.session_counts AS c SET sessions = c.sessions - ended.sessions
     FROM (SELECT o.store, count(*) AS sessions FROM old_sessions AS o GROUP BY o.store) AS ended
     WHERE c.store = ended.store;
-    DELETE FROM tmcp.streams AS st WHERE st.stream IN (
-        SELECT x.stream FROM old_sessions AS o JOIN tmcp.streams AS x ON x.store = o.store AND x.id = o.id
-        WHERE x.session_id = o.id
-        UNION ALL
-        SELECT x.stream FROM old_sessions AS o JOIN tmcp.streams AS x ON x.store = o.store AND x.session_id = o.id
-        WHERE x.id <> x.session_id);
+    DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
+        SELECT x.stream FROM tmcp.streams AS x WHERE x.stream IN (
+            SELECT y.stream FROM old_sessions AS o JOIN tmcp.streams AS y ON y.store = o.store AND y.id = o.id
+            WHERE y.session_id = o.id
+            UNION ALL
+            SELECT y.stream FROM old_sessions AS o JOIN tmcp.streams AS y ON y.store = o.store AND y.session_id = o.id
+            WHERE y.id <> y.session_id)
+        ORDER BY x.id FOR UPDATE));
     RETURN NULL;
 END
 $$;
@@ -158,9 +160,12 @@ BEGIN
             DETAIL = 'Nothing was changed.',
             HINT = 'Draw session ids at random, with at least 128 bits.';
     END IF;
-    -- What is sent to the session before it opens its standalone stream is kept for it.
+    -- What is sent to the session before it opens its standalone stream is kept for it. It starts after the last message
+    -- that has been committed, not after the last event id: a sender who has drawn his ids may yet see this stream.
     INSERT INTO tmcp.streams (store, id, session_id, starts_after)
-    SELECT s.store, start_session.id, start_session.id, e.last_value FROM tmcp.event_id AS e
+    SELECT s.store, start_session.id, start_session.id,
+           greatest(r.purged_through, (SELECT max(m.event_id) FROM tmcp.messages AS m))
+    FROM tmcp.rotation AS r
     ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING;
 END
 $$;
@@ -243,17 +248,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(end_session.store);
-    ended boolean;
 BEGIN
     DELETE FROM tmcp.sessions AS x
     WHERE x.store = s.store AND x.id = end_session.id AND x.principal IS NOT DISTINCT FROM end_session.principal;
-    ended := FOUND;
+    IF FOUND THEN
+        RETURN true;
+    END IF;
     -- Streams may be in this database and the metadata in another.
-    DELETE FROM tmcp.streams AS st
-    WHERE st.store = s.store AND st.session_id = end_session.id
-      AND (st.id = end_session.id OR st.id <> st.session_id)
-      AND NOT EXISTS (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = end_session.id);
-    RETURN ended OR FOUND;
+    DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
+        SELECT y.stream FROM tmcp.streams AS y
+        WHERE y.store = s.store AND y.session_id = end_session.id
+          AND (y.id = end_session.id OR (y.session_id = end_session.id AND y.id <> y.session_id))
+          AND NOT EXISTS (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = end_session.id)
+        ORDER BY y.id FOR UPDATE));
+    RETURN FOUND;
 END
 $$;
 COMMENT ON FUNCTION tmcp.end_session(text, text, text) IS

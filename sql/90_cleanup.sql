@@ -14,6 +14,8 @@ BEGIN
         WHERE n.node NOT IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
         ORDER BY n.node FOR UPDATE SKIP LOCKED
     LOOP
+        -- Its heartbeat may have come after the query above began and before the row was locked.
+        CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
         -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
         WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
@@ -36,7 +38,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     -- A constant, since an index is of no use for a comparison with clock_timestamp().
-    expired_before constant timestamptz := clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r);
+    expired_before constant timestamptz := clock_timestamp()
+        - (SELECT e.retention FROM tmcp._effective_settings AS e);
     deleted bigint;
 BEGIN
     WITH expired AS (
@@ -45,11 +48,15 @@ BEGIN
             WHERE x.node IS NULL AND x.detached_at < expired_before
             ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
+    ), in_use AS (
+        -- Until its stream was lost, the session was in use. One that somebody has locked is being used or ended, and
+        -- who ends it may wait for the stream.
+        SELECT x.session, e.detached_at
+        FROM (SELECT d.store, d.session_id, max(d.detached_at) AS detached_at FROM expired AS d GROUP BY 1, 2) AS e
+        JOIN tmcp.sessions AS x ON x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
+        FOR UPDATE OF x SKIP LOCKED
     ), active AS (
-        -- Until its stream was lost, the session was in use.
-        UPDATE tmcp.sessions AS x SET last_active_at = greatest(x.last_active_at, e.detached_at)
-        FROM (SELECT y.store, y.session_id, max(y.detached_at) AS detached_at FROM expired AS y GROUP BY 1, 2) AS e
-        WHERE x.store = e.store AND x.id = e.session_id AND x.last_active_at < e.detached_at
+        UPDATE tmcp.sessions AS x SET last_active_at = u.detached_at FROM in_use AS u WHERE x.session = u.session
     )
     SELECT count(*) INTO deleted FROM expired;
     RETURN deleted;
@@ -89,6 +96,42 @@ END
 $$;
 COMMENT ON FUNCTION tmcp._end_idle_sessions(integer) IS 'Ends sessions that were not used for the store''s idle limit.';
 
+CREATE FUNCTION tmcp._remember_purged(oldest smallint) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    complete boolean;
+BEGIN
+    -- A stream that somebody has locked is left for the next time, and the log with it: who waits for that lock while
+    -- holding all the others keeps them from being attached.
+    WITH gone AS (
+        SELECT m.stream, max(m.event_id) AS last_event_id FROM tmcp.messages AS m
+        WHERE m.slot = oldest AND m.stream IS NOT NULL GROUP BY m.stream
+    ), due AS (
+        SELECT st.stream, g.last_event_id FROM tmcp.streams AS st JOIN gone AS g USING (stream)
+        WHERE st.purged_through < g.last_event_id
+    ), locked AS (
+        SELECT st.stream, d.last_event_id FROM tmcp.streams AS st JOIN due AS d USING (stream)
+        FOR UPDATE OF st SKIP LOCKED
+    ), remembered AS (
+        UPDATE tmcp.streams AS st SET purged_through = l.last_event_id
+        FROM locked AS l WHERE st.stream = l.stream
+        RETURNING st.stream
+    )
+    SELECT (SELECT count(*) FROM remembered) = (SELECT count(*) FROM due) INTO complete;
+    INSERT INTO tmcp.purged_broadcasts AS b (store, purged_through)
+    SELECT m.store, max(m.event_id) FROM tmcp.messages AS m JOIN tmcp.stores AS s USING (store)
+    WHERE m.slot = oldest AND m.stream IS NULL GROUP BY m.store
+    ON CONFLICT (store) DO UPDATE SET purged_through = EXCLUDED.purged_through
+        WHERE b.purged_through < EXCLUDED.purged_through;
+    RETURN complete;
+END
+$$;
+COMMENT ON FUNCTION tmcp._remember_purged(smallint) IS
+    'Remembers what a partition holds, so that "purged" is said to whom it concerns and to nobody else. Whether that is '
+    'done for all streams: a locked one is left for the next time.';
+
 CREATE FUNCTION tmcp._rotate_messages() RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -96,41 +139,39 @@ AS $$
 DECLARE
     r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
     oldest constant smallint := ((r.slot + 1) % 3)::smallint;
+    last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
-    IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
+    IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
-    -- Remember what goes, so that "purged" is said to whom it concerns and to nobody else.
-    UPDATE tmcp.streams AS st SET purged_through = gone.last_event_id
-    FROM (SELECT m.stream, max(m.event_id) AS last_event_id FROM tmcp.messages AS m
-          WHERE m.slot = oldest AND m.stream IS NOT NULL GROUP BY m.stream) AS gone
-    WHERE st.stream = gone.stream;
-    INSERT INTO tmcp.purged_broadcasts AS b (store, purged_through)
-    SELECT m.store, max(m.event_id) FROM tmcp.messages AS m JOIN tmcp.stores AS s USING (store)
-    WHERE m.slot = oldest AND m.stream IS NULL GROUP BY m.store
-    ON CONFLICT (store) DO UPDATE SET purged_through = EXCLUDED.purged_through;
-    UPDATE tmcp.rotation SET purged_through = greatest(
-        purged_through, (SELECT max(m.event_id) FROM tmcp.messages AS m WHERE m.slot = oldest));
-
-    -- Senders read the slot under this lock, so none of them writes to the old one any more.
-    PERFORM pg_advisory_xact_lock(1953326960, 1);
-    CASE oldest
-        WHEN 0 THEN
-            LOCK TABLE ONLY tmcp.messages_0 IN ACCESS EXCLUSIVE MODE NOWAIT;
-            TRUNCATE ONLY tmcp.messages_0;
-        WHEN 1 THEN
-            LOCK TABLE ONLY tmcp.messages_1 IN ACCESS EXCLUSIVE MODE NOWAIT;
-            TRUNCATE ONLY tmcp.messages_1;
-        WHEN 2 THEN
-            LOCK TABLE ONLY tmcp.messages_2 IN ACCESS EXCLUSIVE MODE NOWAIT;
-            TRUNCATE ONLY tmcp.messages_2;
-    END CASE;
-    UPDATE tmcp.rotation SET slot = oldest, rotated_at = clock_timestamp();
-    RETURN true;
-EXCEPTION WHEN lock_not_available THEN
-    -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
-    RETURN false;
+    -- Not in the block below: when that fails again and again, this need not be written again.
+    IF NOT tmcp._remember_purged(oldest) THEN
+        RETURN false;
+    END IF;
+    last_event_id := (SELECT max(m.event_id) FROM tmcp.messages AS m WHERE m.slot = oldest);
+    BEGIN
+        PERFORM FROM tmcp.rotation FOR UPDATE NOWAIT;
+        -- Senders read the slot under this lock, so none of them writes to the old one any more.
+        PERFORM pg_advisory_xact_lock(1953326960, 1);
+        CASE oldest
+            WHEN 0 THEN
+                LOCK TABLE ONLY tmcp.messages_0 IN ACCESS EXCLUSIVE MODE NOWAIT;
+                TRUNCATE ONLY tmcp.messages_0;
+            WHEN 1 THEN
+                LOCK TABLE ONLY tmcp.messages_1 IN ACCESS EXCLUSIVE MODE NOWAIT;
+                TRUNCATE ONLY tmcp.messages_1;
+            WHEN 2 THEN
+                LOCK TABLE ONLY tmcp.messages_2 IN ACCESS EXCLUSIVE MODE NOWAIT;
+                TRUNCATE ONLY tmcp.messages_2;
+        END CASE;
+        UPDATE tmcp.rotation SET slot = oldest, rotated_at = clock_timestamp(),
+            purged_through = greatest(purged_through, last_event_id);
+        RETURN true;
+    EXCEPTION WHEN lock_not_available THEN
+        -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
+        RETURN false;
+    END;
 END
 $$;
 COMMENT ON FUNCTION tmcp._rotate_messages() IS
@@ -161,10 +202,10 @@ BEGIN
     detached_streams := tmcp._detach_streams_of_dead_nodes(cleanup.batch);
     expired_streams := tmcp._delete_expired_streams(cleanup.batch);
     ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
-    -- These two take the order lock, so they come last.
+    -- These two take the order lock, so they come last; the second holds it until the end.
+    rotated := tmcp._rotate_messages();
     SELECT coalesce(sum(tmcp._flush_outbox(s)), 0)::bigint INTO sent_items
     FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
-    rotated := tmcp._rotate_messages();
 END
 $$;
 COMMENT ON FUNCTION tmcp.cleanup(integer) IS

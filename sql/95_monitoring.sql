@@ -36,8 +36,9 @@ CREATE VIEW tmcp.log_status AS
            to_timestamp(e.first_event_id / 1000000.0) AS first_at, to_timestamp(e.last_event_id / 1000000.0) AS last_at,
            p.messages AS estimated_messages,
            round(p.messages / nullif((e.last_event_id - e.first_event_id) / 1000000.0, 0), 1) AS messages_per_second,
-           r.rotated_at, r.retention, r.purged_through
+           r.rotated_at, t.retention, r.purged_through
     FROM tmcp.rotation AS r
+    CROSS JOIN tmcp._effective_settings AS t
     CROSS JOIN (VALUES
         (0, pg_total_relation_size('tmcp.messages_0'), pg_stat_get_live_tuples('tmcp.messages_0'::regclass)),
         (1, pg_total_relation_size('tmcp.messages_1'), pg_stat_get_live_tuples('tmcp.messages_1'::regclass)),

@@ -29,7 +29,7 @@ public enum StreamClosing: Sendable, Hashable {
 
 /// Receives the messages of one stream, in order, and its end.
 ///
-/// Both methods are called on the session manager's own thread and must return at once.
+/// `enqueue` and `close` are called on the session manager's own thread and must return at once.
 public protocol StreamController: Sendable {
     /// Takes a message. Returns `false` when the consumer cannot take it because it reads too slowly; the stream is
     /// then detached, and the client can resume after the last message that was taken.
@@ -37,4 +37,15 @@ public protocol StreamController: Sendable {
 
     /// Ends the stream. Nothing is enqueued afterwards.
     func close(_ closing: StreamClosing)
+
+    /// Returns when the consumer has read most of what it was given, or is gone.
+    ///
+    /// A replay waits for it between two pages, so that a client that missed more than its buffer holds can still
+    /// catch up. Default: returns at once.
+    func waitUntilDrained() async
+}
+
+extension StreamController {
+    /// Returns at once.
+    public func waitUntilDrained() async {}
 }

@@ -23,7 +23,7 @@ public struct StreamOpening: Sendable, Hashable {
     public enum Replay: Sendable, Hashable {
         /// Nothing: the stream is new, or was not resumed.
         case none
-        /// Every message that followed the last event id was handed to the controller.
+        /// Every message that followed the last event id is handed to the controller, before anything live.
         case complete
         /// The log no longer reaches back to the last event id. The stream is live from ``StreamOpening/position`` on,
         /// and what came before is lost: the client should read its resources again.
@@ -36,9 +36,16 @@ public struct StreamOpening: Sendable, Hashable {
     /// Every message after this event is delivered live.
     public var position: EventID
 
+    /// Every message after this event is handed over, replayed or live: where a client can resume from before it has
+    /// seen one.
+    public var start: EventID
+
     /// The result of opening a stream.
-    public init(replay: Replay, position: EventID) {
+    ///
+    /// - Parameter start: Default: `nil`, the position; right unless something is replayed.
+    public init(replay: Replay, position: EventID, start: EventID? = nil) {
         self.replay = replay
         self.position = position
+        self.start = start ?? position
     }
 }

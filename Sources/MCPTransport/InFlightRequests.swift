@@ -1,0 +1,100 @@
+import Logging
+import NIOConcurrencyHelpers
+import SessionManager
+
+/// The requests that this process is handling, to be found when their client cancels one.
+///
+/// The cancellation may reach another process. A request that takes longer than a second therefore opens a stream of
+/// its own, whose id any process can tell from the request's; a message on it cancels the request. Most requests are
+/// answered sooner, and cost nothing.
+final class InFlightRequests: Sendable {
+    struct Key: Hashable, Sendable {
+        var sessionID: String
+        var requestID: RequestID
+
+        /// The stream on which the request hears that it is cancelled; `nil` for an id that is too long to be in one.
+        var streamID: String? {
+            let id = requestID.json.text.utf8
+            guard id.count <= 200 else { return nil }
+            // Hexadecimal digits, so that no id of a client can look like another stream's.
+            return "\(sessionID)/cancel-\(SecureRandom.hex(id))"
+        }
+    }
+
+    /// A request that is being handled.
+    struct Handle: Sendable {
+        fileprivate let key: Key
+        fileprivate let number: UInt64
+        fileprivate let task: Task<String, Never>
+        fileprivate let watch: Task<Void, Never>
+        fileprivate let requests: InFlightRequests
+
+        /// The answer, when there is one.
+        func answer() async -> String {
+            let answer = await task.value
+            watch.cancel()
+            requests.remove(key, number: number)
+            return answer
+        }
+    }
+
+    private struct Entry {
+        var number: UInt64
+        var task: Task<String, Never>
+    }
+
+    private static let delay: Duration = .seconds(1)
+
+    private let entries = NIOLockedValueBox<(last: UInt64, byKey: [Key: Entry])>((0, [:]))
+    private let streams: any StreamSessionManager
+    private let held: HeldStreams
+
+    init(streams: any StreamSessionManager, held: HeldStreams) {
+        self.streams = streams
+        self.held = held
+    }
+
+    /// Remembers a request until its answer has been waited for.
+    func add(_ key: Key, principal: String?, task: Task<String, Never>, logger: Logger) -> Handle {
+        let number = entries.withLockedValue { entries in
+            entries.last += 1
+            entries.byKey[key] = Entry(number: entries.last, task: task)
+            return entries.last
+        }
+        let watch = Task { await self.watch(key, principal: principal, task: task, logger: logger) }
+        return Handle(key: key, number: number, task: task, watch: watch, requests: self)
+    }
+
+    /// Cancels a request, here or in whichever process handles it. One that nobody handles is left alone.
+    func cancel(_ key: Key, logger: Logger) async {
+        if let entry = entries.withLockedValue({ $0.byKey[key] }) {
+            entry.task.cancel()
+            return
+        }
+        guard let streamID = key.streamID else { return }
+        do throws(SessionManagerError) {
+            try await streams.send([streamID], data: "cancel")
+        } catch {
+            logger.warning("A cancellation was not passed on", metadata: ["tmcp.error": "\(error)"])
+        }
+    }
+
+    /// Forgets a request, unless its id is used by a later one.
+    private func remove(_ key: Key, number: UInt64) {
+        entries.withLockedValue { entries in
+            guard entries.byKey[key]?.number == number else { return }
+            entries.byKey.removeValue(forKey: key)
+        }
+    }
+
+    private func watch(_ key: Key, principal: String?, task: Task<String, Never>, logger: Logger) async {
+        guard let streamID = key.streamID, (try? await Task.sleep(for: InFlightRequests.delay)) != nil else { return }
+        do throws(SessionManagerError) {
+            try await held.withPrivateStream(streamID, session: key.sessionID, principal: principal, logger: logger) {
+                for await _ in $0 { task.cancel() }
+            }
+        } catch {
+            logger.warning("A request cannot be cancelled from elsewhere", metadata: ["tmcp.error": "\(error)"])
+        }
+    }
+}

@@ -1,0 +1,32 @@
+/// A revision of the Model Context Protocol whose sessions begin with `initialize`.
+public enum ProtocolVersion: String, Sendable, Hashable, CaseIterable, Comparable {
+    /// The revision of HTTP+SSE.
+    case november2024 = "2024-11-05"
+    /// The first revision with Streamable HTTP; the only one with batches.
+    case march2025 = "2025-03-26"
+    /// Brought the header `MCP-Protocol-Version`.
+    case june2025 = "2025-06-18"
+    /// Brought priming events and streams that the server may close early.
+    case november2025 = "2025-11-25"
+
+    /// What the server offers to a client that asks for a revision it does not know.
+    public static let latest = ProtocolVersion.november2025
+
+    /// What a client speaks that does not say.
+    public static let assumed = ProtocolVersion.march2025
+
+    /// The revisions that Streamable HTTP serves.
+    public static let streamableHTTP = allCases.filter { $0 >= .march2025 }
+
+    /// The revision to agree on with a client that asks for `requested` and a transport that serves `served`.
+    static func negotiated(requested: String, served: [ProtocolVersion]) -> ProtocolVersion {
+        guard let version = ProtocolVersion(rawValue: requested), served.contains(version) else { return latest }
+        return version
+    }
+
+    /// Whether the left revision is older than the right one.
+    public static func < (left: ProtocolVersion, right: ProtocolVersion) -> Bool {
+        // Revisions are dates, year first.
+        left.rawValue < right.rawValue
+    }
+}

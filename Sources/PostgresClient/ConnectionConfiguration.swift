@@ -1,0 +1,135 @@
+/// Where to connect, as whom, and what the session is to be like.
+///
+/// ## Settings and poolers
+/// `statement_timeout` and the other session settings are sent as `set_config` calls once the connection stands, not in
+/// libpq's `options`: PgBouncer refuses a connection that has startup parameters which it does not know. What a `SET` does through a
+/// pooler in transaction mode is worse than nothing: it stays on a server connection that others get next, and is missing from the
+/// one that we get next. So the first call asks the server for its process id. If it is the one that the connection was told, the
+/// connection is direct, and the same call has set the settings for the session. If it is another, there is a pooler in
+/// between; then the settings have ended with that call's transaction, and each later call brings them along, local to
+/// its own transaction, in the same round trip (measured: about 20 µs a call).
+///
+/// For the same reason statements are prepared under names on a direct connection alone.
+package struct ConnectionConfiguration: Sendable {
+    /// What the session settings hold for.
+    package enum SettingsScope: Sendable, Hashable {
+        /// The session if the connection is direct, each call if there is a pooler in between.
+        case automatic
+        /// The session. Wrong with a pooler in transaction mode.
+        case session
+        /// Each call. Right everywhere, and slower.
+        case call
+    }
+
+    /// When a commit is answered.
+    package enum SynchronousCommit: String, Sendable, Hashable {
+        /// Before it is on the disk.
+        case off
+        /// Once it is on this server's disk.
+        case local
+        /// Once it is where the server's configuration for `on` says.
+        case on
+    }
+
+    /// libpq's options by keyword, as the connection string and the properties below have them.
+    private(set) var options: [String: String]
+
+    /// How long a connection may take to be made, over all hosts. Each host gets an equal share of what is left.
+    /// Default: the `connect_timeout` of the connection string, or 10 s.
+    package var connectTimeout: Duration
+    /// `statement_timeout`, to the millisecond. Default: `nil`, the server's.
+    package var statementTimeout: Duration?
+    /// `lock_timeout`, to the millisecond. Default: `nil`, the server's.
+    package var lockTimeout: Duration?
+    /// `idle_in_transaction_session_timeout`, to the millisecond. Default: `nil`, the server's.
+    package var idleInTransactionTimeout: Duration?
+    /// `synchronous_commit`. Default: `nil`, the server's.
+    package var synchronousCommit: SynchronousCommit?
+    /// Further settings by name. Default: none.
+    package var settings: [String: String] = [:]
+    /// What the settings hold for. Default: ``SettingsScope/automatic``.
+    package var settingsScope = SettingsScope.automatic
+    /// Whether a direct connection prepares the statements of its calls under names. Default: `true`.
+    package var preparesStatements = true
+
+    /// A configuration with the options of a connection string.
+    ///
+    /// Where it does not say otherwise: `target_session_attrs=read-write`, `application_name=tmcp`, and keepalives that
+    /// find a dead peer in 25 s (`tcp_user_timeout` too). The encoding is always UTF-8.
+    ///
+    /// - Parameter connectionString: a URI or a list of keywords and values, as libpq takes them.
+    /// - Throws: ``PostgresError/Code/invalidConfiguration``, with what is wrong and without the password.
+    package init(connectionString: String) throws(PostgresError) {
+        let given = try ConnectionString.parse(connectionString)
+        let defaults = [
+            "application_name": "tmcp",
+            "keepalives": "1",
+            "keepalives_count": "3",
+            "keepalives_idle": "10",
+            "keepalives_interval": "5",
+            "target_session_attrs": "read-write",
+            "tcp_user_timeout": "25000",
+        ]
+        options = defaults.merging(given) { _, given in given }
+        options["client_encoding"] = "UTF8"
+        // libpq heeds it only where it blocks.
+        let timeout = options.removeValue(forKey: "connect_timeout").flatMap { Int64($0) } ?? 0
+        connectTimeout = timeout > 0 ? .seconds(timeout) : .seconds(10)
+    }
+
+    /// The role to connect as. Setting `nil` leaves it to libpq.
+    package var user: String? {
+        get { options["user"] }
+        set { options["user"] = newValue }
+    }
+
+    /// The password. Setting `nil` leaves it to libpq.
+    package var password: String? {
+        get { options["password"] }
+        set { options["password"] = newValue }
+    }
+
+    /// The database. Setting `nil` leaves it to libpq.
+    package var database: String? {
+        get { options["dbname"] }
+        set { options["dbname"] = newValue }
+    }
+
+    /// The name that `pg_stat_activity` shows. Default: `tmcp`.
+    package var applicationName: String {
+        get { options["application_name"] ?? "" }
+        set { options["application_name"] = newValue }
+    }
+
+    /// All settings for the session, by name, in an order that is always the same.
+    var sessionSettings: [(name: String, value: String)] {
+        var all = settings
+        all["statement_timeout"] = statementTimeout.map(Self.milliseconds) ?? all["statement_timeout"]
+        all["lock_timeout"] = lockTimeout.map(Self.milliseconds) ?? all["lock_timeout"]
+        all["idle_in_transaction_session_timeout"] =
+            idleInTransactionTimeout.map(Self.milliseconds) ?? all["idle_in_transaction_session_timeout"]
+        all["synchronous_commit"] = synchronousCommit?.rawValue ?? all["synchronous_commit"]
+        return all.sorted { $0.key < $1.key }.map { (name: $0.key, value: $0.value) }
+    }
+
+    /// At least a millisecond unless it is zero, which switches a timeout off.
+    private static func milliseconds(_ duration: Duration) -> String {
+        let milliseconds = (max(.zero, duration) / .milliseconds(1)).rounded(.up)
+        return "\(Int64(min(milliseconds, Double(Int32.max))))ms"
+    }
+}
+
+extension ConnectionConfiguration: CustomStringConvertible, CustomReflectable {
+    /// Which server and database; no password.
+    package var description: String {
+        let shown = ["host", "hostaddr", "port", "dbname", "user"].compactMap { key in
+            options[key].map { "\(key)=\($0)" }
+        }
+        return "ConnectionConfiguration(\(shown.joined(separator: " ")))"
+    }
+
+    /// Nothing but the description, so that a dump shows no password.
+    package var customMirror: Mirror {
+        Mirror(self, children: ["description": description])
+    }
+}

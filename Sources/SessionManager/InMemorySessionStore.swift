@@ -1,0 +1,354 @@
+import DequeModule
+import Foundation
+
+/// The sessions, streams and messages behind the in-memory managers.
+///
+/// A stream manager and an info manager over the same store serve one application. Several stream managers over one
+/// store behave like several processes, which is how a test shows what happens between them. Nothing survives the
+/// process.
+public actor InMemorySessionStore {
+    /// What a store keeps at most. Every limit can be changed before the store is made.
+    public struct Limits: Sendable, Hashable {
+        /// How many messages can be replayed. Default: 10,000.
+        public var retainedMessages = 10_000
+        /// How many bytes of messages can be replayed. Default: 16 MiB.
+        public var retainedBytes = 16 * 1_048_576
+        /// The size of the largest message in bytes. Default: 16 MiB.
+        public var messageBytes = 16 * 1_048_576
+        /// How many sessions there may be. Default: `nil`, as many as come.
+        public var sessions: Int?
+        /// How many sessions one principal may have. Default: `nil`, as many as come.
+        public var sessionsPerPrincipal: Int?
+        /// How long a session without an open stream may be silent before it ends. Default: `nil`, for ever.
+        public var idleTime: Duration?
+
+        /// The default limits.
+        public init() {}
+    }
+
+    /// A manager that holds streams; stands for a process.
+    typealias Holder = ObjectIdentifier
+
+    private struct Session {
+        var metadata = SessionMetadata()
+        var principal: String?
+        var subscriptions: Set<String> = []
+        var activity: ContinuousClock.Instant
+    }
+
+    private struct Stream {
+        var sessionID: String
+        var held: (holder: Holder, controller: any StreamController)?
+        /// The last event at the moment when nobody held the stream any more.
+        var leftAfter: EventID?
+        /// Events of this stream up to this one can no longer be replayed.
+        var purgedThrough: EventID
+        /// Where the stream starts, as long as it holds messages for a session that has not opened it yet.
+        var waitingSince: EventID?
+    }
+
+    private struct Entry {
+        var message: StreamMessage
+        /// `nil` for a broadcast.
+        var stream: String?
+    }
+
+    private let limits: Limits
+    private var sessions: [String: Session] = [:]
+    private var streams: [String: Stream] = [:]
+    private var log: Deque<Entry> = []
+    private var logBytes = 0
+    private var lastEventID: EventID
+    /// Events up to this one are no longer in the log.
+    private var logStart: EventID
+    /// Broadcasts up to this one can no longer be replayed.
+    private var broadcastsPurgedThrough: EventID
+    /// Streams in the order in which they were left, to be forgotten when the log no longer reaches back to them.
+    private var leftStreams: Deque<(id: String, after: EventID)> = []
+    private var nextExpiry: ContinuousClock.Instant
+
+    /// An empty store.
+    public init(limits: Limits = Limits()) {
+        self.limits = limits
+        let start = InMemorySessionStore.now()
+        lastEventID = start
+        logStart = start
+        broadcastsPurgedThrough = start
+        nextExpiry = .now
+    }
+
+    private static func now() -> EventID {
+        EventID(rawValue: Int64(Date().timeIntervalSince1970 * 1_000_000))
+    }
+}
+
+// MARK: - Streams
+
+extension InMemorySessionStore {
+    func create(
+        _ id: String,
+        holder: Holder,
+        controller: any StreamController,
+        options: StreamOptions
+    ) throws(SessionManagerError) -> StreamOpening {
+        let sessionID = options.sessionID ?? id
+        try requireID(id)
+        try requireID(sessionID)
+        var stream = streams[id] ?? newStream(of: sessionID)
+        guard stream.sessionID == sessionID, sessions[sessionID].map({ $0.principal == options.principal }) ?? true
+        else { throw InMemorySessionStore.sessionNotFound }
+        if let held = stream.held {
+            guard held.holder == holder || options.lastEventID != nil else {
+                throw SessionManagerError(
+                    .streamHeld,
+                    "another process holds the stream",
+                    hint: "Resume the stream with the id of the last event."
+                )
+            }
+            held.controller.close(.takenOver)
+        }
+        stream.held = (holder, controller)
+        stream.leftAfter = nil
+        let waitingSince = stream.waitingSince
+        stream.waitingSince = nil
+        streams[id] = stream
+        touch(sessionID)
+
+        // Messages may wait for a stream that its session has not opened yet.
+        guard let last = options.lastEventID ?? waitingSince else {
+            return StreamOpening(replay: .none, position: lastEventID)
+        }
+        let purged = id == sessionID ? max(stream.purgedThrough, broadcastsPurgedThrough) : stream.purgedThrough
+        guard last >= purged else { return StreamOpening(replay: .purged, position: lastEventID) }
+        for entry in log where entry.message.eventID > last && isFor(entry, stream: id, of: sessionID) {
+            guard deliver(entry.message, to: id) else { break }
+        }
+        return StreamOpening(replay: .complete, position: lastEventID, start: last)
+    }
+
+    func detach(_ id: String, holder: Holder) {
+        guard let held = streams[id]?.held, held.holder == holder else { return }
+        held.controller.close(.detached)
+        leave(id)
+    }
+
+    func deleteStream(_ id: String) {
+        streams.removeValue(forKey: id)?.held?.controller.close(.ended)
+    }
+
+    func isHeld(_ id: String) -> Bool {
+        streams[id]?.held != nil
+    }
+
+    func send(_ ids: [String]?, data: String) throws(SessionManagerError) -> [SendReceipt] {
+        try requireSize(of: data)
+        guard let ids else {
+            let message = append(data, to: nil)
+            for (id, stream) in streams where stream.sessionID == id { deliver(message, to: id) }
+            return [.sent(message.eventID)]
+        }
+        return ids.map { id in
+            guard streams[id] != nil || sessions[id] != nil else { return .unknownSession }
+            if streams[id] == nil {
+                streams[id] = newStream(of: id)
+                streams[id]?.waitingSince = lastEventID
+            }
+            let message = append(data, to: id)
+            deliver(message, to: id)
+            return .sent(message.eventID)
+        }
+    }
+
+    func publish(_ uri: String, data: String) throws(SessionManagerError) -> Int {
+        try send(subscribers(uri), data: data).count
+    }
+
+    func log(_ level: LogLevel, data: String) throws(SessionManagerError) -> Int {
+        let listening = sessions.filter { $0.value.metadata.logLevel.map { $0 <= level } ?? true }
+        return try send(Array(listening.keys), data: data).count
+    }
+
+    private func newStream(of sessionID: String) -> Stream {
+        Stream(sessionID: sessionID, purgedThrough: lastEventID)
+    }
+
+    private func isFor(_ entry: Entry, stream id: String, of sessionID: String) -> Bool {
+        guard let stream = entry.stream else { return id == sessionID }
+        return stream == id
+    }
+
+    private func append(_ data: String, to stream: String?) -> StreamMessage {
+        let id = EventID(rawValue: max(lastEventID.rawValue + 1, InMemorySessionStore.now().rawValue))
+        lastEventID = id
+        let message = StreamMessage(eventID: id, data: data)
+        log.append(Entry(message: message, stream: stream))
+        logBytes += data.utf8.count
+        while log.count > limits.retainedMessages || logBytes > limits.retainedBytes, let oldest = log.popFirst() {
+            logBytes -= oldest.message.data.utf8.count
+            logStart = oldest.message.eventID
+            if let stream = oldest.stream {
+                streams[stream]?.purgedThrough = logStart
+            } else {
+                broadcastsPurgedThrough = logStart
+            }
+        }
+        forgetLeftStreams()
+        return message
+    }
+
+    @discardableResult
+    private func deliver(_ message: StreamMessage, to id: String) -> Bool {
+        guard let controller = streams[id]?.held?.controller else { return false }
+        if controller.enqueue(message) { return true }
+        controller.close(.tooSlow)
+        leave(id)
+        return false
+    }
+
+    private func leave(_ id: String) {
+        streams[id]?.held = nil
+        streams[id]?.leftAfter = lastEventID
+        leftStreams.append((id, lastEventID))
+    }
+
+    private func forgetLeftStreams() {
+        while let (id, after) = leftStreams.first,
+            after < logStart || leftStreams.count > limits.retainedMessages
+        {
+            leftStreams.removeFirst()
+            if streams[id]?.leftAfter == after { streams.removeValue(forKey: id) }
+        }
+    }
+}
+
+// MARK: - Sessions
+
+extension InMemorySessionStore {
+    func start(_ id: String, metadata: SessionMetadata, principal: String?) throws(SessionManagerError) {
+        try requireID(id)
+        guard sessions[id] == nil else {
+            throw SessionManagerError(.sessionExists, "a session with that id exists")
+        }
+        try addSession(id, metadata: metadata, principal: principal)
+    }
+
+    func metadata(_ id: String, principal: String?) -> SessionMetadata? {
+        expireIdleSessions()
+        guard let session = visibleSession(id, principal) else { return nil }
+        touch(id)
+        return session.metadata
+    }
+
+    func update(
+        _ id: String,
+        principal: String?,
+        _ change: @Sendable (inout SessionMetadata) -> Void
+    ) throws(SessionManagerError) {
+        try changeSession(id, principal: principal) { change(&$0.metadata) }
+    }
+
+    func addSubscription(_ id: String, uri: String, principal: String?) throws(SessionManagerError) {
+        guard !uri.isEmpty else { throw SessionManagerError(.invalidArgument, "a uri must not be empty") }
+        try changeSession(id, principal: principal) { $0.subscriptions.insert(uri) }
+    }
+
+    func removeSubscription(_ id: String, uri: String, principal: String?) {
+        guard visibleSession(id, principal) != nil else { return }
+        sessions[id]?.subscriptions.remove(uri)
+        touch(id)
+    }
+
+    func subscribers(_ uri: String) -> [String] {
+        sessions.filter { $0.value.subscriptions.contains(uri) }.map(\.key)
+    }
+
+    func deleteSession(_ id: String, principal: String?) -> Bool {
+        guard visibleSession(id, principal) != nil else { return false }
+        endSession(id)
+        return true
+    }
+
+    private func changeSession(
+        _ id: String,
+        principal: String?,
+        _ change: (inout Session) -> Void
+    ) throws(SessionManagerError) {
+        try requireID(id)
+        if visibleSession(id, principal) == nil {
+            try addSession(id, metadata: SessionMetadata(), principal: principal)
+        }
+        if var session = sessions[id] {
+            change(&session)
+            session.activity = .now
+            sessions[id] = session
+        }
+    }
+
+    private func addSession(
+        _ id: String,
+        metadata: SessionMetadata,
+        principal: String?
+    ) throws(SessionManagerError) {
+        // The id of somebody else's session is taken, and says no more than that there is nothing for this principal.
+        guard sessions[id] == nil else { throw InMemorySessionStore.sessionNotFound }
+        expireIdleSessions()
+        if let limit = limits.sessions, sessions.count >= limit {
+            throw SessionManagerError(
+                .sessionLimitReached,
+                "the store has as many sessions as it may",
+                hint: "Try again when others have ended."
+            )
+        }
+        if let limit = limits.sessionsPerPrincipal, let principal,
+            sessions.values.count(where: { $0.principal == principal }) >= limit
+        {
+            throw SessionManagerError(
+                .principalSessionLimitReached,
+                "the principal has as many sessions as one may",
+                hint: "End a session that is no longer needed."
+            )
+        }
+        sessions[id] = Session(metadata: metadata, principal: principal, activity: .now)
+    }
+
+    private func visibleSession(_ id: String, _ principal: String?) -> Session? {
+        guard let session = sessions[id], session.principal == principal else { return nil }
+        return session
+    }
+
+    private func touch(_ id: String) {
+        sessions[id]?.activity = .now
+    }
+
+    private func endSession(_ id: String) {
+        sessions.removeValue(forKey: id)
+        for (streamID, stream) in streams where stream.sessionID == id { deleteStream(streamID) }
+    }
+
+    private func expireIdleSessions() {
+        guard let idleTime = limits.idleTime, ContinuousClock.now >= nextExpiry else { return }
+        let now = ContinuousClock.now
+        // Looking through all sessions for each request would cost more than an exact end is worth.
+        nextExpiry = now + min(idleTime / 4, .seconds(10))
+        let open = Set(streams.values.filter { $0.held != nil }.map(\.sessionID))
+        for (id, session) in sessions where session.activity + idleTime <= now && !open.contains(id) { endSession(id) }
+    }
+}
+
+// MARK: - Arguments
+
+extension InMemorySessionStore {
+    private static let sessionNotFound = SessionManagerError(.sessionNotFound, "there is no such session")
+
+    private func requireID(_ id: String) throws(SessionManagerError) {
+        guard (1...1024).contains(id.utf8.count), !id.utf8.contains(0) else {
+            throw SessionManagerError(.invalidArgument, "an id must have 1 to 1,024 bytes and no NUL")
+        }
+    }
+
+    private func requireSize(of data: String) throws(SessionManagerError) {
+        guard data.utf8.count <= limits.messageBytes else {
+            throw SessionManagerError(.messageTooLarge, "a message may have \(limits.messageBytes) bytes")
+        }
+    }
+}

@@ -1,0 +1,60 @@
+/// Streams that live in this process alone: for an application that runs in one process, and for tests.
+public struct InMemoryStreamSessionManager: StreamSessionManager {
+    /// Tells the streams of this manager from those of another one over the same store.
+    private final class Identity: Sendable {}
+
+    private let store: InMemorySessionStore
+    private let identity = Identity()
+
+    /// A manager of the streams of `store`.
+    ///
+    /// - Parameter store: shared with an ``InMemoryInfoSessionManager``, so that subscriptions and log levels count.
+    public init(store: InMemorySessionStore = InMemorySessionStore()) {
+        self.store = store
+    }
+
+    private var holder: ObjectIdentifier { ObjectIdentifier(identity) }
+
+    /// Opens or resumes the stream `id` for this manager.
+    @discardableResult
+    public func create(
+        _ id: String,
+        controller: any StreamController,
+        options: StreamOptions
+    ) async throws(SessionManagerError) -> StreamOpening {
+        try await store.create(id, holder: holder, controller: controller, options: options)
+    }
+
+    /// Lets go of the stream `id`, if this manager holds it. The stream stays resumable.
+    public func detach(_ id: String) async throws(SessionManagerError) {
+        await store.detach(id, holder: holder)
+    }
+
+    /// Ends the stream `id`.
+    public func delete(_ id: String) async throws(SessionManagerError) {
+        await store.deleteStream(id)
+    }
+
+    /// Whether the stream `id` is open.
+    public func has(_ id: String) async throws(SessionManagerError) -> Bool {
+        await store.isHeld(id)
+    }
+
+    /// Sends `data` to the streams of `sessions`, or to every session's standalone stream when `sessions` is `nil`.
+    @discardableResult
+    public func send(_ sessions: [String]?, data: String) async throws(SessionManagerError) -> [SendReceipt] {
+        try await store.send(sessions, data: data)
+    }
+
+    /// Sends `data` to every session that subscribed to the resource `uri`, and returns to how many.
+    @discardableResult
+    public func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int {
+        try await store.publish(uri, data: data)
+    }
+
+    /// Sends `data` to every session whose log level lets a message of `level` through, and returns to how many.
+    @discardableResult
+    public func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int {
+        try await store.log(level, data: data)
+    }
+}

@@ -1,0 +1,180 @@
+import Logging
+import PostgresClient
+import SessionManager
+
+/// The connection that calls go through: kept open, and opened again when it is lost.
+///
+/// A call that finds no connection waits for one, up to the connect timeout. A call that the server certainly did not
+/// do, since the connection was lost before it came to it, is made again; one that may have been done never is.
+actor CallConnection {
+    private enum State {
+        /// `run()` has not been called.
+        case idle
+        /// There is no connection at the moment.
+        case connecting
+        case connected(PostgresConnection)
+        /// There will be no connection any more.
+        case stopped
+    }
+
+    nonisolated let eventLoop: EventLoop
+    nonisolated var unownedExecutor: UnownedSerialExecutor { eventLoop.asUnownedSerialExecutor() }
+
+    nonisolated let configuration: ConnectionConfiguration
+    private let logger: Logger
+    private let metrics: SessionMetrics
+    private var state = State.idle
+    private var waiting: [UInt64: CheckedContinuation<Void, Never>] = [:]
+    private var lastWaiting: UInt64 = 0
+    /// Why there is no connection.
+    private var lastError: PostgresError?
+    private var lost: AsyncStream<Void>.Continuation?
+
+    init(configuration: ConnectionConfiguration, eventLoop: EventLoop, logger: Logger, metrics: SessionMetrics) {
+        self.configuration = configuration
+        self.eventLoop = eventLoop
+        self.logger = logger
+        self.metrics = metrics
+    }
+
+    /// Connects for the first time.
+    ///
+    /// - Throws: what is wrong, at once: a server that is not there when the process starts is an error to be seen.
+    func start() async throws(SessionManagerError) {
+        state = .connecting
+        do {
+            try await connect()
+        } catch {
+            await stop()
+            throw SessionManagerError(error)
+        }
+    }
+
+    /// Opens the connection again whenever it is lost, until the task is cancelled; the connection then stays open
+    /// until ``stop()``.
+    func run() async {
+        let (losses, lost) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        self.lost = lost
+        if case .connecting = state { lost.yield() }
+        for await _ in losses {
+            var backoff = Backoff()
+            while case .connecting = state, !Task.isCancelled {
+                do {
+                    try await connect()
+                    metrics.reconnected()
+                } catch {
+                    logger.warning("The database cannot be reached", metadata: ["tmcp.error": "\(error)"])
+                    try? await Task.sleep(for: backoff.next())
+                }
+            }
+        }
+    }
+
+    /// Closes the connection for good.
+    func stop() async {
+        let last = state
+        state = .stopped
+        lost?.finish()
+        wakeAll()
+        if case .connected(let connection) = last { await connection.close() }
+    }
+
+    private func connect() async throws(PostgresError) {
+        do {
+            let connection = try await PostgresConnection.connect(
+                configuration: configuration,
+                on: eventLoop,
+                logger: logger,
+                onClose: { [weak self] reason in
+                    self?.assumeIsolated { $0.closed(reason) }
+                }
+            )
+            guard case .connecting = state else { return await connection.close() }
+            state = .connected(connection)
+            lastError = nil
+            wakeAll()
+        } catch {
+            lastError = error
+            throw error
+        }
+    }
+
+    private func closed(_ reason: PostgresError) {
+        guard case .connected = state else { return }
+        state = .connecting
+        lastError = reason
+        lost?.yield()
+    }
+
+    // MARK: Calls
+
+    /// Makes a call; `sql` is one statement, mostly `SELECT` of one of the extension's functions.
+    func query(
+        _ sql: String,
+        _ parameters: [PostgresParameter] = []
+    ) async throws(SessionManagerError) -> PostgresResult {
+        let deadline = ContinuousClock.now + configuration.connectTimeout
+        while true {
+            let connection = try await connection(until: deadline)
+            do {
+                return try await connection.query(sql, parameters)
+            } catch {
+                // 25006: the server has become a standby; another host of the connection string may be the primary.
+                if error.sqlState == "25006" { await connection.close() }
+                let wasNotDone = error.code == .notExecuted || error.endsSession || error.sqlState == "25006"
+                guard wasNotDone, ContinuousClock.now < deadline else { throw SessionManagerError(error) }
+            }
+        }
+    }
+
+    private func connection(until deadline: ContinuousClock.Instant) async throws(SessionManagerError)
+        -> PostgresConnection
+    {
+        while true {
+            switch state {
+            case .connected(let connection): return connection
+            case .idle:
+                throw SessionManagerError(
+                    .notRunning,
+                    "the session manager is not running",
+                    hint: "Call run(), or add it to a ServiceGroup, before it is used."
+                )
+            case .stopped:
+                throw SessionManagerError(.notRunning, "the session manager has stopped")
+            case .connecting:
+                guard !Task.isCancelled else { throw SessionManagerError(.cancelled, "the task was cancelled") }
+                guard ContinuousClock.now < deadline else {
+                    throw SessionManagerError(
+                        .unreachable,
+                        "the database cannot be reached: \(lastError?.message ?? "no connection yet")",
+                        sqlState: lastError?.sqlState,
+                        hint: "Nothing was done; try again when the database is back."
+                    )
+                }
+                await wait(until: deadline)
+            }
+        }
+    }
+
+    private func wait(until deadline: ContinuousClock.Instant) async {
+        lastWaiting += 1
+        let number = lastWaiting
+        let timer = eventLoop.schedule(at: deadline) { self.assumeIsolated { $0.wake(number) } }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { waiting[number] = $0 }
+        } onCancel: {
+            eventLoop.execute { self.assumeIsolated { $0.wake(number) } }
+        }
+        eventLoop.cancel(timer)
+    }
+
+    private func wake(_ number: UInt64) {
+        waiting.removeValue(forKey: number)?.resume()
+    }
+
+    private func wakeAll() {
+        let all = waiting.values
+        waiting = [:]
+        for continuation in all { continuation.resume() }
+    }
+}

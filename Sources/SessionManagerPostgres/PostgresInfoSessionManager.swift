@@ -1,0 +1,169 @@
+import Foundation
+public import Logging
+import PostgresClient
+public import ServiceLifecycle
+public import SessionManager
+
+/// Keeps what is known of sessions in PostgreSQL, for every process that serves them.
+///
+/// Share the connections of a ``PostgresStreamSessionManager`` of the same database with
+/// ``init(sharing:)``, or give it a database of its own. Every method is one call of a function of the extension
+/// `tmcp_session_manager`, and counts as activity of the session if it changes something.
+public struct PostgresInfoSessionManager: InfoSessionManager, Service {
+    private let client: SessionClient
+    private let isShared: Bool
+
+    /// A manager with a connection of its own, which does nothing yet.
+    public init(
+        configuration: PostgresSessionConfiguration,
+        logger: Logger = Logger(label: "tmcp.session-manager")
+    ) {
+        client = SessionClient(configuration: configuration, holdsStreams: false, logger: logger)
+        isShared = false
+    }
+
+    /// A manager on the connections of `streams`, which has to run; this one need not.
+    public init(sharing streams: PostgresStreamSessionManager) {
+        client = streams.client
+        isShared = true
+    }
+
+    /// Connects, installs or checks what the database needs, and serves until the task is cancelled or the service
+    /// group shuts down. With shared connections it only waits for that.
+    ///
+    /// - Throws: as ``PostgresStreamSessionManager/run()``.
+    public func run() async throws {
+        if isShared {
+            try? await gracefulShutdown()
+        } else {
+            try await client.run()
+        }
+    }
+
+    /// Returns when the manager can be used.
+    ///
+    /// - Throws: what ``run()`` throws, or `.notRunning` when it has stopped or the task is cancelled.
+    public func waitUntilReady() async throws(SessionManagerError) {
+        try await client.lifecycle.waitUntilReady()
+    }
+
+    /// Records a new session. SQL: `tmcp.start_session`.
+    public func start(
+        _ id: String,
+        metadata: SessionMetadata,
+        principal: String?
+    ) async throws(SessionManagerError) {
+        _ = try await client.call(
+            "tmcp.start_session",
+            [
+                .text(id), .inferred(metadata.clientInfo?.text), .inferred(metadata.clientCapabilities?.text),
+                .text(principal), .inferred(metadata.logLevel?.rawValue), .text(metadata.protocolVersion),
+            ]
+        )
+    }
+
+    /// Everything known of a session. SQL: `tmcp.get_session`.
+    public func metadata(_ id: String, principal: String?) async throws(SessionManagerError) -> SessionMetadata? {
+        let result = try await client.running().calls.query(
+            """
+            SELECT client_info::text, client_capabilities::text, log_level::text, protocol_version
+            FROM tmcp.get_session($1, $2, $3)
+            """,
+            [.text(client.configuration.store), .text(id), .text(principal)]
+        )
+        guard let row = result.rows.first else { return nil }
+        do {
+            return SessionMetadata(
+                clientInfo: try Self.json(try row.value(0)),
+                clientCapabilities: try Self.json(try row.value(1)),
+                logLevel: (try row.value(2, as: String?.self)).flatMap(LogLevel.init(rawValue:)),
+                protocolVersion: try row.value(3)
+            )
+        } catch {
+            throw SessionManagerError(any: error)
+        }
+    }
+
+    /// The `clientInfo` of a session. SQL: `tmcp.get_client_info`.
+    public func getClientInfo(_ id: String, principal: String?) async throws(SessionManagerError) -> JSONValue? {
+        try Self.json(try await client.text("tmcp.get_client_info", [.text(id), .text(principal)]))
+    }
+
+    /// Records the `clientInfo` of a session. SQL: `tmcp.set_client_info`.
+    public func setClientInfo(
+        _ id: String,
+        _ clientInfo: JSONValue,
+        principal: String?
+    ) async throws(SessionManagerError) {
+        _ = try await client.call("tmcp.set_client_info", [.text(id), .inferred(clientInfo.text), .text(principal)])
+    }
+
+    /// The `capabilities` of a session's client. SQL: `tmcp.get_client_capabilities`.
+    public func getClientCapabilities(
+        _ id: String,
+        principal: String?
+    ) async throws(SessionManagerError) -> JSONValue? {
+        try Self.json(try await client.text("tmcp.get_client_capabilities", [.text(id), .text(principal)]))
+    }
+
+    /// Records the `capabilities` of a session's client. SQL: `tmcp.set_client_capabilities`.
+    public func setClientCapabilities(
+        _ id: String,
+        _ clientCapabilities: JSONValue,
+        principal: String?
+    ) async throws(SessionManagerError) {
+        _ = try await client.call(
+            "tmcp.set_client_capabilities",
+            [.text(id), .inferred(clientCapabilities.text), .text(principal)]
+        )
+    }
+
+    /// The log level of a session. SQL: `tmcp.get_log_level`.
+    public func getLogLevel(_ id: String, principal: String?) async throws(SessionManagerError) -> LogLevel? {
+        try await client.text("tmcp.get_log_level", [.text(id), .text(principal)]).flatMap(LogLevel.init(rawValue:))
+    }
+
+    /// Records the log level of a session. SQL: `tmcp.set_log_level`.
+    public func setLogLevel(_ id: String, _ level: LogLevel, principal: String?) async throws(SessionManagerError) {
+        _ = try await client.call("tmcp.set_log_level", [.text(id), .inferred(level.rawValue), .text(principal)])
+    }
+
+    /// Subscribes a session to a resource. SQL: `tmcp.add_subscription`.
+    public func addSubscription(_ id: String, uri: String, principal: String?) async throws(SessionManagerError) {
+        _ = try await client.call("tmcp.add_subscription", [.text(id), .text(uri), .text(principal)])
+    }
+
+    /// Ends a subscription. SQL: `tmcp.remove_subscription`.
+    public func removeSubscription(_ id: String, uri: String, principal: String?) async throws(SessionManagerError) {
+        _ = try await client.call("tmcp.remove_subscription", [.text(id), .text(uri), .text(principal)])
+    }
+
+    /// Who is subscribed to a resource. SQL: `tmcp.get_subscriptions`.
+    public func getSubscriptions(_ uri: String) async throws(SessionManagerError) -> [String] {
+        let result = try await client.call("tmcp.get_subscriptions", [.text(uri)])
+        do {
+            return try result.rows.map { (row) throws(PostgresError) in try row.value(0) }
+        } catch {
+            throw SessionManagerError(any: error)
+        }
+    }
+
+    /// Ends a session with its streams. SQL: `tmcp.end_session`.
+    @discardableResult
+    public func delete(_ id: String, principal: String?) async throws(SessionManagerError) -> Bool {
+        try await client.value("tmcp.end_session", [.text(id), .text(principal)])
+    }
+
+    private static func json(_ text: String?) throws(SessionManagerError) -> JSONValue? {
+        guard let text else { return nil }
+        do {
+            return try JSONValue(parsing: Data(text.utf8))
+        } catch {
+            throw SessionManagerError(
+                .database,
+                "what is kept for the session is JSON that cannot be read here",
+                hint: "It was set by other means than this library; set it again."
+            )
+        }
+    }
+}

@@ -1,0 +1,122 @@
+public import Logging
+import PostgresClient
+public import ServiceLifecycle
+public import SessionManager
+
+/// Opens SSE streams in this process, and sends messages to streams in any process, through PostgreSQL.
+///
+/// Add it to a `ServiceGroup`, or call ``run()`` in a task of your own, before it is used. It keeps two connections:
+/// one for calls, and one that listens. Every method is one call of a function of the extension
+/// `tmcp_session_manager`; what is sent at the same time goes out in one call.
+///
+/// ```swift
+/// let streams = PostgresStreamSessionManager(
+///     configuration: PostgresSessionConfiguration(connectionString: "postgresql://localhost/app"),
+///     logger: logger
+/// )
+/// let messages = MessageStream()
+/// try await streams.create("session-1", controller: messages.controller)
+/// try await streams.send(["session-1"], data: #"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#)
+/// for await message in messages {
+///     print(message.data)
+/// }
+/// ```
+public struct PostgresStreamSessionManager: StreamSessionManager, Service {
+    let client: SessionClient
+
+    /// A manager that does nothing yet.
+    public init(
+        configuration: PostgresSessionConfiguration,
+        logger: Logger = Logger(label: "tmcp.session-manager")
+    ) {
+        client = SessionClient(configuration: configuration, holdsStreams: true, logger: logger)
+    }
+
+    /// Connects, installs or checks what the database needs, and serves until the task is cancelled or the service
+    /// group shuts down. Then streams are let go of, and their clients can resume them in another process.
+    ///
+    /// - Throws: `SessionManagerError` when the start fails: `.configuration`, `.unreachable`, `.notInstalled`,
+    ///   `.storeNotFound`, `.listenerPooled`; and when it is called twice. Later losses of a connection are mended.
+    public func run() async throws {
+        try await client.run()
+    }
+
+    /// Returns when the manager can be used.
+    ///
+    /// - Throws: what ``run()`` throws, or `.notRunning` when it has stopped or the task is cancelled.
+    public func waitUntilReady() async throws(SessionManagerError) {
+        try await client.lifecycle.waitUntilReady()
+    }
+
+    /// Opens the stream `id` in this process. SQL: `tmcp.attach_batch`.
+    @discardableResult
+    public func create(
+        _ id: String,
+        controller: any StreamController,
+        options: StreamOptions
+    ) async throws(SessionManagerError) -> StreamOpening {
+        guard let attaches = try await client.running().attaches else {
+            throw SessionManagerError(.notRunning, "this session manager holds no streams")
+        }
+        switch try await attaches.submit(StreamAttachment(id: id, options: options, controller: controller)) {
+        case .opened(let opening): return opening
+        case .held:
+            throw SessionManagerError(
+                .streamHeld,
+                "the stream is open in a process that is alive",
+                sqlState: "TM003",
+                hint: "Resume it with its last event id to take it over, or wait until that process lets go of it."
+            )
+        case .absent:
+            throw SessionManagerError(
+                .sessionNotFound,
+                "there is no such session",
+                sqlState: "TM007",
+                hint: "Answer the client with 404, so that it starts a new session."
+            )
+        }
+    }
+
+    /// Lets go of the stream `id`, whose client is gone. SQL: `tmcp.detach`.
+    public func detach(_ id: String) async throws(SessionManagerError) {
+        await (try client.running()).node?.detach(id)
+    }
+
+    /// Ends the stream `id` wherever it is held. SQL: `tmcp.delete_stream`.
+    public func delete(_ id: String) async throws(SessionManagerError) {
+        _ = try await client.call("tmcp.delete_stream", [.text(id)])
+    }
+
+    /// Whether the stream `id` is open in a process that is alive. SQL: `tmcp.has`.
+    public func has(_ id: String) async throws(SessionManagerError) -> Bool {
+        try await client.value("tmcp.has", [.text(id)])
+    }
+
+    /// Sends `data` to the standalone streams of `sessions`, or to all. SQL: `tmcp.send`, `tmcp.send_batch` and
+    /// `tmcp.broadcast`.
+    @discardableResult
+    public func send(_ sessions: [String]?, data: String) async throws(SessionManagerError) -> [SendReceipt] {
+        let ids = sessions?.map(Optional.some) ?? [nil]
+        guard !ids.isEmpty else { return [] }
+        let running = try await client.running()
+        let start = ContinuousClock.now
+        let receipts = try await running.sends.submit(
+            MessageSender.Sending(ids: ids, data: data),
+            weight: ids.count * data.utf8.count
+        )
+        running.metrics.sendTook(ContinuousClock.now - start)
+        return receipts
+    }
+
+    /// Sends `data` to the sessions that are subscribed to `uri`, in this database. SQL: `tmcp.publish`.
+    @discardableResult
+    public func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int {
+        try await client.value("tmcp.publish", [.text(uri), .text(data)])
+    }
+
+    /// Sends `data` to the sessions that want to hear of `level`, in this database. SQL: `tmcp.log`.
+    @discardableResult
+    public func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int {
+        try await client.value("tmcp.log", [.inferred(level.rawValue), .text(data)])
+    }
+}

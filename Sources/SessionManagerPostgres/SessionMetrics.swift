@@ -1,0 +1,43 @@
+import CoreMetrics
+import Foundation
+import Metrics
+import SessionManager
+
+/// What the session manager counts, under names that begin with `tmcp.`.
+struct SessionMetrics: Sendable {
+    private let streams = Gauge(label: "tmcp.streams")
+    private let sends = Counter(label: "tmcp.sends")
+    private let delivered = Counter(label: "tmcp.delivered")
+    private let batchSize = Recorder(label: "tmcp.batch_size")
+    private let sendTime = Timer(label: "tmcp.send_time")
+    private let deliveryTime = Timer(label: "tmcp.delivery_time")
+    private let reconnects = Counter(label: "tmcp.reconnects")
+    private let fetched = Counter(label: "tmcp.fetched")
+
+    /// `tmcp.streams`: open streams that this process holds.
+    func holds(_ count: Int) { streams.record(count) }
+
+    /// `tmcp.sends` and `tmcp.batch_size`: messages that went out in one call.
+    func sends(_ count: Int) {
+        sends.increment(by: count)
+        batchSize.record(count)
+    }
+
+    /// `tmcp.send_time`: from the call of `send` until the database has the message.
+    func sendTook(_ duration: Duration) { sendTime.record(duration: duration) }
+
+    /// `tmcp.delivered`: messages that were handed to streams of this process.
+    func delivered(_ count: Int) { delivered.increment(by: count) }
+
+    /// `tmcp.delivery_time`: from the time in a message's event id until it is handed to its stream; right as far as
+    /// the clocks of the two machines agree.
+    func deliveryTook(since eventID: EventID) {
+        deliveryTime.recordMicroseconds(max(0, Date.now.timeIntervalSince1970 * 1_000_000 - Double(eventID.rawValue)))
+    }
+
+    /// `tmcp.reconnects`: connections that were made again after one was lost.
+    func reconnected() { reconnects.increment() }
+
+    /// `tmcp.fetched`: messages that were read from the log, since no notification brought them.
+    func fetched(_ count: Int) { fetched.increment(by: count) }
+}

@@ -1,0 +1,289 @@
+import SessionManager
+
+/// The streams that this node holds, and how far each of them has come.
+///
+/// A state machine without input or output of its own: it takes what the listener heard and what calls returned, hands
+/// messages to controllers in the order of their events, each once, and returns what has to be done about the rest.
+///
+/// A stream is *live*, and then frames go straight to its controller, or it *catches up*, and then the log goes to its
+/// controller, page by page, and frames only move the goal. So nothing has to be kept in memory for it. The node as a
+/// whole catches up in the same way when it was cut off from its notifications: until the log has been read up to
+/// where they set in again, frames do not count.
+struct StreamRegistry {
+    /// What has to be done outside.
+    enum Action: Equatable {
+        /// Hand over what the log has for a stream after one event up to another; report with ``caughtUp(_:through:)``.
+        case replay(stream: Int64, after: EventID, through: EventID)
+        /// Hand over what the log has for all streams after an event; report with ``nodeCaughtUp(through:)``.
+        case fetch(after: EventID)
+        /// The stream's client is too slow and was cut off: let go of it.
+        case detach(stream: Int64)
+    }
+
+    /// One open stream.
+    struct Stream {
+        let number: Int64
+        let id: String
+        /// Whether the stream gets broadcasts.
+        let isStandalone: Bool
+        let controller: any StreamController
+        /// The event at which this node attached the stream; a loss that happened before concerns an earlier holder.
+        var position: EventID
+        /// The last event that the controller took.
+        var delivered: EventID
+        /// How far the stream must catch up from the log before frames go to it directly; `nil` when it is live.
+        var goal: EventID?
+    }
+
+    /// What was heard of streams whose attaching has not been reported yet.
+    private struct Early {
+        var events: [Int64: EventID] = [:]
+        var broadcast: EventID?
+        var losses: [StreamLoss] = []
+    }
+
+    /// A doorbell for more streams than this is answered with one fetch for the node instead of a replay for each.
+    static let replaysPerDoorbell = 16
+
+    private(set) var streams: [Int64: Stream] = [:]
+    private var numbers: [String: Int64] = [:]
+    private var attaching = 0
+    private var early = Early()
+
+    /// How the node as a whole hears of messages.
+    private enum Hearing: Equatable {
+        /// Notifications arrive, all of them.
+        case live
+        /// Notifications may be missing.
+        case cutOff
+        /// Notifications arrive again, and the log is read for what was missed.
+        ///
+        /// - `through`: what was heard of before the reading began, and is therefore in it.
+        case fetching(through: EventID)
+    }
+
+    private var hearing = Hearing.cutOff
+    /// The last event that the node has dealt with.
+    private(set) var position: EventID
+    /// The last event that the node has heard of.
+    private var heardOf: EventID
+    /// How many messages controllers have taken.
+    private(set) var deliveredCount = 0
+
+    /// A node that holds no stream yet, and does not listen yet.
+    ///
+    /// - Parameter position: an event that everything which is sent to its streams follows.
+    init(position: EventID) {
+        self.position = position
+        heardOf = position
+    }
+
+    /// The stream with the given id, if this node holds it.
+    func stream(id: String) -> Stream? { numbers[id].flatMap { streams[$0] } }
+
+    // MARK: Attaching
+
+    /// Call when a call that attaches streams is about to be sent.
+    mutating func attachingBegan() {
+        attaching += 1
+    }
+
+    /// Call for each stream that was attached, before ``attachingEnded()``.
+    ///
+    /// - Parameters:
+    ///   - stream: the stream, with its position.
+    ///   - replayAfter: the event after which the log has to be replayed; `nil` if the stream is live at once.
+    mutating func attached(_ stream: Stream, replayAfter: EventID?) -> [Action] {
+        var stream = stream
+        // A client that resumed where its own old stream is still open: the new connection replaces it.
+        remove(stream.number)?.controller.close(.takenOver)
+
+        let isLost = early.losses.contains { loss in
+            switch loss {
+            case .ended(let lost): lost.contains(stream.number)
+            case .taken(let eventID, let lost): eventID > stream.position && lost.contains(stream.number)
+            }
+        }
+        if isLost {
+            stream.controller.close(.ended)
+            return []
+        }
+
+        let lastSent =
+            [early.events[stream.number], stream.isStandalone ? early.broadcast : nil, stream.position]
+            .compactMap { $0 }.max() ?? stream.position
+        stream.delivered = min(replayAfter ?? stream.position, stream.position)
+        if lastSent > stream.delivered {
+            stream.goal = lastSent
+        }
+        streams[stream.number] = stream
+        numbers[stream.id] = stream.number
+        return replay(stream)
+    }
+
+    /// Call when a call that attaches streams was answered, or failed.
+    mutating func attachingEnded() {
+        attaching -= 1
+        if attaching == 0 { early = Early() }
+    }
+
+    /// Call for a stream that the node has got back under a new number.
+    mutating func reattached(_ number: Int64, position: EventID) {
+        streams[number]?.position = position
+    }
+
+    // MARK: Letting go
+
+    /// Removes a stream whose client is gone.
+    @discardableResult
+    mutating func remove(_ number: Int64) -> Stream? {
+        guard let stream = streams.removeValue(forKey: number) else { return nil }
+        if numbers[stream.id] == number { numbers[stream.id] = nil }
+        return stream
+    }
+
+    /// Closes every stream, when the node stops or starts over.
+    mutating func closeAll(_ closing: StreamClosing) {
+        let all = streams.values
+        streams = [:]
+        numbers = [:]
+        for stream in all { stream.controller.close(closing) }
+    }
+
+    /// Closes streams that were ended or taken elsewhere.
+    mutating func lost(_ loss: StreamLoss) {
+        if attaching > 0 { early.losses.append(loss) }
+        switch loss {
+        case .ended(let lost):
+            for number in lost { remove(number)?.controller.close(.ended) }
+        case .taken(let eventID, let lost):
+            for number in lost where streams[number].map({ $0.position < eventID }) ?? false {
+                remove(number)?.controller.close(.takenOver)
+            }
+        }
+    }
+
+    /// Closes a stream for another reason.
+    mutating func close(_ number: Int64, _ closing: StreamClosing) {
+        remove(number)?.controller.close(closing)
+    }
+
+    // MARK: Messages
+
+    /// Takes a frame that the listener heard.
+    mutating func received(_ frame: NotificationFrame) -> [Action] {
+        if attaching > 0 { remember(frame) }
+        heardOf = max(heardOf, frame.eventID)
+        guard hearing == .live else { return [] }
+        guard let data = frame.data else { return doorbell(frame) }
+        position = max(position, frame.eventID)
+        let message = StreamMessage(eventID: frame.eventID, data: data)
+        switch frame.targets {
+        case .everyStandaloneStream: return handToStandaloneStreams(message)
+        case .streams(let numbers): return numbers.flatMap { hand(message, to: $0) }
+        }
+    }
+
+    /// Call when notifications may be missed from now on.
+    mutating func cutOff() {
+        hearing = .cutOff
+    }
+
+    /// Call when notifications arrive (again), and the node's streams are attached to it.
+    mutating func listening() -> [Action] {
+        hearing = .fetching(through: heardOf)
+        return [.fetch(after: position)]
+    }
+
+    /// Hands over a row that ``Action/fetch(after:)`` brought; `stream` is `nil` for a broadcast.
+    mutating func fetched(_ message: StreamMessage, stream: Int64?) -> [Action] {
+        position = max(position, message.eventID)
+        guard let stream else { return handToStandaloneStreams(message) }
+        return hand(message, to: stream)
+    }
+
+    /// Call when a fetch has brought all there was.
+    mutating func nodeCaughtUp() -> [Action] {
+        // Cut off once more meanwhile: there will be another fetch.
+        guard case .fetching(let through) = hearing else { return [] }
+        position = max(position, through)
+        if heardOf > position { return listening() }
+        hearing = .live
+        return []
+    }
+
+    /// Hands over a row that ``Action/replay(stream:after:through:)`` brought.
+    mutating func replayed(_ message: StreamMessage, stream number: Int64) -> [Action] {
+        guard let stream = streams[number], message.eventID > stream.delivered else { return [] }
+        return deliver(message, to: number)
+    }
+
+    /// Call when a replay has handed over everything up to `through`.
+    mutating func caughtUp(_ number: Int64, through: EventID) -> [Action] {
+        guard var stream = streams[number], let goal = stream.goal else { return [] }
+        stream.delivered = max(stream.delivered, through)
+        if goal <= stream.delivered { stream.goal = nil }
+        streams[number] = stream
+        return replay(stream)
+    }
+
+    // MARK: Private
+
+    private func replay(_ stream: Stream) -> [Action] {
+        guard let goal = stream.goal else { return [] }
+        return [.replay(stream: stream.number, after: stream.delivered, through: goal)]
+    }
+
+    private mutating func remember(_ frame: NotificationFrame) {
+        switch frame.targets {
+        case .everyStandaloneStream:
+            early.broadcast = max(early.broadcast ?? frame.eventID, frame.eventID)
+        case .streams(let numbers):
+            for number in numbers where streams[number] == nil {
+                early.events[number] = max(early.events[number] ?? frame.eventID, frame.eventID)
+            }
+        }
+    }
+
+    private mutating func doorbell(_ frame: NotificationFrame) -> [Action] {
+        if case .streams(let numbers) = frame.targets {
+            let held = numbers.filter { streams[$0] != nil }
+            if held.count <= Self.replaysPerDoorbell {
+                position = max(position, frame.eventID)
+                return held.flatMap { catchUp($0, to: frame.eventID) }
+            }
+        }
+        return listening()
+    }
+
+    /// Moves the goal of a stream, and starts a replay if none is under way.
+    private mutating func catchUp(_ number: Int64, to eventID: EventID) -> [Action] {
+        guard var stream = streams[number], eventID > stream.delivered else { return [] }
+        let isUnderWay = stream.goal != nil
+        stream.goal = max(stream.goal ?? eventID, eventID)
+        streams[number] = stream
+        return isUnderWay ? [] : replay(stream)
+    }
+
+    private mutating func handToStandaloneStreams(_ message: StreamMessage) -> [Action] {
+        streams.values.filter(\.isStandalone).map(\.number).flatMap { hand(message, to: $0) }
+    }
+
+    private mutating func hand(_ message: StreamMessage, to number: Int64) -> [Action] {
+        guard let stream = streams[number], message.eventID > stream.delivered else { return [] }
+        if stream.goal != nil { return catchUp(number, to: message.eventID) }
+        return deliver(message, to: number)
+    }
+
+    private mutating func deliver(_ message: StreamMessage, to number: Int64) -> [Action] {
+        guard let stream = streams[number] else { return [] }
+        if stream.controller.enqueue(message) {
+            streams[number]?.delivered = message.eventID
+            deliveredCount += 1
+            return []
+        }
+        remove(number)
+        stream.controller.close(.tooSlow)
+        return [.detach(stream: number)]
+    }
+}

@@ -1,0 +1,64 @@
+import Foundation
+import NIOCore
+import PostgresClient
+import SessionManager
+
+/// Why the server could not start or go on, in a sentence that says what to do.
+struct StartFailure: Error {
+    var sentence: String
+
+    init(_ error: any Error, host: String, port: Int) {
+        sentence =
+            switch error {
+            case let error as StartFailure: error.sentence
+            case let error as SessionManagerError: StartFailure.sentence(error)
+            case let error as PostgresError: StartFailure.sentence(error)
+            case let error as IOError: StartFailure.sentence(error, host: host, port: port)
+            default: "it failed: \(StartFailure.escaped(String(describing: error)))"
+            }
+    }
+
+    private static let reachDatabase = "Check --database-url, and that the server runs and lets you in"
+
+    private static func sentence(_ error: SessionManagerError) -> String {
+        joined(error.message, error.hint ?? (error.code == .unreachable ? reachDatabase : nil))
+    }
+
+    private static func sentence(_ error: PostgresError) -> String {
+        switch error.code {
+        case .invalidConfiguration:
+            return joined(error.message, error.hint ?? "Give --database-url postgresql://user@host:port/database")
+        case .connectFailed, .connectTimeout:
+            return joined("the database cannot be reached: \(error.message)", reachDatabase)
+        case .server where error.sqlState == "42501":
+            let hint = "Let an administrator create the schema demo and grant it to this role"
+            return joined("the role may not create the notes: \(error.message)", hint)
+        default:
+            return joined(error.message, error.hint)
+        }
+    }
+
+    private static func sentence(_ error: IOError, host: String, port: Int) -> String {
+        switch error.errnoCode {
+        case EADDRINUSE: "port \(port) of \(host) is in use: choose another with --port"
+        case EACCES: "port \(port) needs more rights than this user has: choose one from 1024 up with --port"
+        case EADDRNOTAVAIL: "\(escaped(host)) is no address of this machine: choose another with --host"
+        default: "\(escaped(host)) port \(port) cannot be listened to: \(escaped(error.description))"
+        }
+    }
+
+    private static func joined(_ message: String, _ hint: String?) -> String {
+        let parts = [message, hint].compactMap { $0 }.map { part in
+            // libpq adds its own advice in the lines that follow.
+            let line = part.prefix { !$0.isNewline }
+            return escaped(String(line.hasSuffix(".") ? line.dropLast() : line))
+        }
+        return parts.joined(separator: ": ")
+    }
+
+    /// Without control characters, which a database's message or an argument may hold.
+    private static func escaped(_ text: String) -> String {
+        text.unicodeScalars.map { $0.properties.generalCategory == .control ? $0.escaped(asASCII: true) : String($0) }
+            .joined()
+    }
+}

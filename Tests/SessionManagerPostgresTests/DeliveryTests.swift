@@ -1,0 +1,237 @@
+import PostgresClient
+import SessionManager
+import Testing
+
+@testable import SessionManagerPostgres
+
+@Suite("Messages between processes", .timeLimit(.minutes(1)))
+struct DeliveryTests {
+    @Test("A message reaches the stream in the process that holds it, from any process")
+    func send() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let stream = MessageStream()
+            try await managers[0].create("a", controller: stream.controller)
+            let receipts = try await managers[1].send(["a", "nobody"], data: "hello")
+            guard case .sent = receipts[0] else { Issue.record("not sent"); return }
+            #expect(receipts[1] == .unknownSession)
+            try await managers[0].send(["a"], data: "again")
+            #expect(await stream.next(2) == ["hello", "again"])
+        }
+    }
+
+    @Test("A broadcast reaches every open stream once")
+    func broadcast() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let streams = (0..<10).map { _ in MessageStream() }
+            for (index, stream) in streams.enumerated() {
+                try await managers[index % 2].create("s\(index)", controller: stream.controller)
+            }
+            try await managers[0].send(nil, data: "all")
+            try await managers[1].send((0..<10).map { "s\($0)" }, data: "each")
+            for stream in streams { #expect(await stream.next(2) == ["all", "each"]) }
+        }
+    }
+
+    @Test(
+        "A message that does not fit a notification arrives, in its place among the others",
+        arguments: [7_900, 7_901, 1_000_000]
+    )
+    func large(size: Int) async throws {
+        let database = try TestDatabase()
+        let large = String(repeating: "x", count: size)
+        try await database.withManagers { managers in
+            let stream = MessageStream(byteLimit: 16_000_000)
+            try await managers[0].create("a", controller: stream.controller)
+            for data in ["1", large, "3", large, "5"] { try await managers[1].send(["a"], data: data) }
+            try await managers[1].send(nil, data: large)
+            try await managers[1].send(nil, data: "7")
+            // Lengths first: a failure would print all of it.
+            let received = await stream.next(7)
+            #expect(received.map(\.utf8.count) == [1, size, 1, size, 1, size, 1])
+            let isEqual = received == ["1", large, "3", large, "5", large, "7"]
+            #expect(isEqual)
+        }
+    }
+
+    @Test("A message over the size limit is refused, and those that were sent at the same time are not")
+    func tooLarge() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let stream = MessageStream()
+            try await managers[0].create("a", controller: stream.controller)
+            await withTaskGroup(of: SessionManagerError.Code?.self) { group in
+                for size in [10, 5_000_000, 20] {
+                    group.addTask {
+                        do throws(SessionManagerError) {
+                            try await managers[1].send(["a"], data: String(repeating: "x", count: size))
+                            return nil
+                        } catch {
+                            return error.code
+                        }
+                    }
+                }
+                let codes = await group.reduce(into: []) { $0.append($1) }
+                #expect(codes.compactMap { $0 } == [.messageTooLarge])
+            }
+            #expect(Set(await stream.next(2).map(\.count)) == [10, 20])
+        }
+    }
+
+    @Test("Text of any kind arrives as it was sent")
+    func text() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let stream = MessageStream()
+            let id = "it's \"odd\"; \\ \n %s $1 \u{202E}\u{1F600}"
+            let data = [
+                "", "\n", "'; DROP TABLE tmcp.streams; --", "17 1 3\nabc", "\u{1F468}\u{200D}\u{1F469}", "e\u{301}",
+            ]
+            try await managers[0].create(id, controller: stream.controller)
+            for text in data { try await managers[1].send([id], data: text) }
+            let received = await stream.next(data.count)
+            #expect(received.map { Array($0.utf8) } == data.map { Array($0.utf8) })
+            await #expect(throws: SessionManagerError.self) { try await managers[1].send([id], data: "a\u{0}b") }
+        }
+    }
+
+    @Test("A message to a session that is between two connections waits for it")
+    func detached() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let first = MessageStream()
+            try await managers[0].create("a", controller: first.controller)
+            let receipt = try await managers[1].send(["a"], data: "1")
+            guard case .sent(let eventID) = receipt[0] else { Issue.record("not sent"); return }
+            #expect(await first.next(1) == ["1"])
+            try await managers[0].detach("a")
+            #expect(try await managers[1].has("a") == false)
+            try await managers[1].send(["a"], data: "2")
+            try await managers[1].send(nil, data: "3")
+
+            let second = MessageStream()
+            let opening = try await managers[1].create(
+                "a",
+                controller: second.controller,
+                options: StreamOptions(lastEventID: eventID)
+            )
+            #expect(opening.replay == .complete)
+            try await managers[0].send(["a"], data: "4")
+            #expect(await second.next(3) == ["2", "3", "4"])
+        }
+    }
+
+    @Test("A stream that a live process holds is refused without a last event id, and taken over with one")
+    func takeOver() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let first = MessageStream()
+            let opening = try await managers[0].create("a", controller: first.controller)
+            let second = MessageStream()
+            let error = await #expect(throws: SessionManagerError.self) {
+                try await managers[1].create("a", controller: second.controller)
+            }
+            #expect(error?.code == .streamHeld)
+            try await managers[1].create(
+                "a",
+                controller: second.controller,
+                options: StreamOptions(lastEventID: opening.position)
+            )
+            #expect(await first.next(1) == [])
+            #expect(first.closing == .takenOver)
+            try await managers[0].send(["a"], data: "1")
+            #expect(await second.next(1) == ["1"])
+        }
+    }
+
+    @Test("A stream that is deleted anywhere, or ended with its session, closes where it is held")
+    func delete() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let info = PostgresInfoSessionManager(sharing: managers[1])
+            let streams = [MessageStream(), MessageStream(), MessageStream()]
+            for (id, stream) in zip(["a", "b", "c"], streams) {
+                try await managers[0].create(id, controller: stream.controller)
+            }
+            try await managers[1].delete("a")
+            try await info.delete("b", principal: nil)
+            try await database.query("DELETE FROM tmcp.\(database.store)_sessions WHERE id = 'c'")
+            for stream in streams {
+                #expect(await stream.next(1) == [])
+                #expect(stream.closing == .ended)
+            }
+            #expect(try await managers[0].has("a") == false)
+        }
+    }
+
+    @Test("A resource update reaches its subscribers, raised in Swift or by a transaction in SQL")
+    func publish() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let info = PostgresInfoSessionManager(sharing: managers[1])
+            let subscribed = MessageStream()
+            let other = MessageStream()
+            try await managers[0].create("a", controller: subscribed.controller)
+            try await managers[1].create("b", controller: other.controller)
+            try await info.addSubscription("a", uri: "note://plan", principal: nil)
+            #expect(try await info.getSubscriptions("note://plan") == ["a"])
+            #expect(try await managers[1].publish("note://plan", data: "1") == 1)
+            try await database.query(
+                "SELECT tmcp.enqueue_publish($1, 'note://plan', '2')",
+                [.text(database.store)]
+            )
+            #expect(await subscribed.next(2) == ["1", "2"])
+            try await managers[1].send(["b"], data: "only this")
+            #expect(await other.next(1) == ["only this"])
+        }
+    }
+
+    @Test("A log message reaches the sessions that want to hear of its level")
+    func log() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let info = PostgresInfoSessionManager(sharing: managers[1])
+            let quiet = MessageStream()
+            let all = MessageStream()
+            try await managers[0].create("quiet", controller: quiet.controller)
+            try await managers[1].create("all", controller: all.controller)
+            try await info.setLogLevel("quiet", .error, principal: nil)
+            #expect(try await managers[1].log(.info, data: "1") == 1)
+            #expect(try await managers[0].log(.error, data: "2") == 2)
+            #expect(await quiet.next(1) == ["2"])
+            #expect(await all.next(2) == ["1", "2"])
+        }
+    }
+
+    @Test("A client that does not read is cut off, can resume, and nobody else waits")
+    func slowConsumer() async throws {
+        let database = try TestDatabase()
+        let data = String(repeating: "x", count: 1_000)
+        try await database.withManagers { managers in
+            let slow = MessageStream(byteLimit: 5_000)
+            let fast = MessageStream()
+            try await managers[0].create("slow", controller: slow.controller)
+            try await managers[0].create("fast", controller: fast.controller)
+            for index in 0..<20 { try await managers[1].send(["slow", "fast"], data: data + "\(index)") }
+            #expect(await fast.next(20).count == 20)
+
+            var last: EventID?
+            var received: [String] = []
+            for await message in slow {
+                last = message.eventID
+                received.append(message.data)
+            }
+            #expect(slow.closing == .tooSlow)
+            let resumed = MessageStream()
+            try await managers[1].create(
+                "slow",
+                controller: resumed.controller,
+                options: StreamOptions(lastEventID: last)
+            )
+            received += await resumed.next(20 - received.count)
+            let isComplete = received == (0..<20).map { data + "\($0)" }
+            #expect(isComplete)
+        }
+    }
+}

@@ -1,0 +1,34 @@
+import SessionManager
+import Synchronization
+
+/// Remembers what it was given.
+final class RecordingController: StreamController {
+    private struct State {
+        var messages: [StreamMessage] = []
+        var closing: StreamClosing?
+    }
+
+    private let state = Mutex(State())
+    private let capacity: Int
+
+    /// - Parameter capacity: how many messages it takes before it says that it is too slow.
+    init(capacity: Int = .max) {
+        self.capacity = capacity
+    }
+
+    var messages: [StreamMessage] { state.withLock(\.messages) }
+    var received: [Int64] { messages.map(\.eventID.rawValue) }
+    var closing: StreamClosing? { state.withLock(\.closing) }
+
+    func enqueue(_ message: StreamMessage) -> Bool {
+        state.withLock { state in
+            guard state.messages.count < capacity else { return false }
+            state.messages.append(message)
+            return true
+        }
+    }
+
+    func close(_ closing: StreamClosing) {
+        state.withLock { $0.closing = closing }
+    }
+}
