@@ -1754,7 +1754,7 @@ DECLARE
 BEGIN
     PERFORM tmcp._require_read_committed();
     IF NOT EXISTS (SELECT FROM tmcp.outbox AS p WHERE p.store = s.store) THEN
-        RETURN 0;
+        RETURN flushed;
     END IF;
     -- The order lock from the start, so that the items of a transaction stay in order. With a lock of its own before
     -- it, one who has sent and then flushes could wait in a circle with one who flushes.
@@ -2489,7 +2489,13 @@ BEGIN
     IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
-    -- Not in the block below: when that fails again and again, this need not be written again.
+    -- While somebody reads it, pg_dump for instance, it stays, and nothing is said to be purged.
+    IF EXISTS (SELECT FROM pg_locks AS l
+               WHERE l.relation = format('tmcp.messages_%s', oldest)::regclass AND l.pid IS DISTINCT FROM pg_backend_pid()
+                 AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())) THEN
+        RETURN false;
+    END IF;
+    -- Not in the block below: where streams are locked ever and again, each cleanup takes those that are not.
     IF NOT tmcp._remember_purged(oldest) THEN
         RETURN false;
     END IF;
@@ -2513,7 +2519,7 @@ BEGIN
             purged_through = greatest(purged_through, last_event_id);
         RETURN true;
     EXCEPTION WHEN lock_not_available THEN
-        -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
+        -- Somebody has begun to read it. The next cleanup tries again, and until then the log keeps more.
         RETURN false;
     END;
 END

@@ -145,7 +145,13 @@ BEGIN
     IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
-    -- Not in the block below: when that fails again and again, this need not be written again.
+    -- While somebody reads it, pg_dump for instance, it stays, and nothing is said to be purged.
+    IF EXISTS (SELECT FROM pg_locks AS l
+               WHERE l.relation = format('tmcp.messages_%s', oldest)::regclass AND l.pid IS DISTINCT FROM pg_backend_pid()
+                 AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())) THEN
+        RETURN false;
+    END IF;
+    -- Not in the block below: where streams are locked ever and again, each cleanup takes those that are not.
     IF NOT tmcp._remember_purged(oldest) THEN
         RETURN false;
     END IF;
@@ -169,7 +175,7 @@ BEGIN
             purged_through = greatest(purged_through, last_event_id);
         RETURN true;
     EXCEPTION WHEN lock_not_available THEN
-        -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
+        -- Somebody has begun to read it. The next cleanup tries again, and until then the log keeps more.
         RETURN false;
     END;
 END

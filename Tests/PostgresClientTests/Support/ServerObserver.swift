@@ -11,14 +11,17 @@ enum ServerObserver {
         try await waitUntil("SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = $1", processID)
     }
 
-    /// Returns when the backend is gone.
-    static func waitUntilGone(_ processID: Int32) async throws {
-        try await waitUntil("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)", processID)
+    static func terminate(_ processID: Int32) async throws {
+        try await signal("SELECT pg_terminate_backend($1::int)", processID)
     }
 
-    static func terminate(_ processID: Int32) async throws {
+    static func cancelCall(_ processID: Int32) async throws {
+        try await signal("SELECT pg_cancel_backend($1::int)", processID)
+    }
+
+    private static func signal(_ statement: String, _ processID: Int32) async throws {
         try await withConnection { connection in
-            let result = try await connection.query("SELECT pg_terminate_backend($1::int)", [.int8(Int64(processID))])
+            let result = try await connection.query(statement, [.int8(Int64(processID))])
             #expect(try result.value() == true)
         }
     }
