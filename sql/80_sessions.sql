@@ -406,13 +406,17 @@ Errors: TM002 no such store.
 Example: SELECT tmcp.remove_subscription('tmcp', 'abc', 'note://plan');$$;
 
 CREATE FUNCTION tmcp.get_subscriptions(store text, uri text) RETURNS SETOF text
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(get_subscriptions.store);
+BEGIN
+    RETURN QUERY
     SELECT x.id
-    FROM (SELECT (tmcp._authorized_store(get_subscriptions.store)).store) AS s
-    JOIN tmcp.subscriptions AS u ON u.store = s.store AND u.uri = get_subscriptions.uri
-    JOIN tmcp.sessions AS x USING (session)
+    FROM tmcp.subscriptions AS u JOIN tmcp.sessions AS x USING (session)
+    WHERE u.store = s.store AND u.uri = get_subscriptions.uri;
+END
 $$;
 COMMENT ON FUNCTION tmcp.get_subscriptions(text, text) IS
 $$Who is subscribed to a resource.

@@ -96,7 +96,7 @@ SELECT tmcp.configure_store('nowhere');
 SELECT setting, regress.outcome(format('SELECT tmcp.set_retention(%s)', setting))
 FROM unnest(ARRAY['''999 milliseconds''', '''1 second''', '''7 days''', '''8 days''', 'NULL', '''-1 day''']) AS setting;
 SELECT tmcp.set_retention('8 days');
-SELECT retention FROM tmcp.rotation;
+SELECT retention FROM tmcp._effective_settings;
 
 -- Two stores never see each other: the same id is two sessions and two streams.
 SELECT tmcp.start_session(store, 'twin', format('{"name": "client of %s"}', store)::json, log_level => 'error')
@@ -163,4 +163,3 @@ DROP SCHEMA "regress Shop";
 -- A store that does not exist is an error for every function that takes one.
 SELECT tmcp.send('shop', 'twin', 'too late');
 \echo :SQLSTATE
-UPDATE tmcp.rotation SET retention = DEFAULT;

@@ -1,5 +1,6 @@
 -- Sending: to one stream, to many, to all, to subscribers; and what travels in a notification.
 \set SHOW_CONTEXT never
+SET statement_timeout = '1min'; -- of what is waited for below
 SELECT tmcp.create_store('send'), tmcp.configure_store('send', freshness_window => '1 minute');
 SELECT node AS one, channel AS one_channel FROM tmcp.register_node('send', 'one') \gset
 SELECT node AS two, channel AS two_channel FROM tmcp.register_node('send', 'two') \gset
@@ -37,10 +38,10 @@ SELECT inline, message = '' AS empty FROM regress.received('one');
 
 -- A batch is sent in the order given, the frames of a node packed into one notification; NULL stands for all. What
 -- cannot be delivered has no event id, and its neighbours do.
-SELECT array_agg(e IS NOT NULL) AS sent,
-       array_agg(e) FILTER (WHERE e IS NOT NULL) = array_agg(e ORDER BY e) FILTER (WHERE e IS NOT NULL) AS in_order
+SELECT array_agg(e IS NOT NULL ORDER BY place) AS sent,
+       array_agg(e ORDER BY place) FILTER (WHERE e IS NOT NULL) = array_agg(e ORDER BY e) FILTER (WHERE e IS NOT NULL) AS in_order
 FROM unnest(tmcp.send_batch('send', ARRAY['a', 'x', 'nobody', NULL, 'b', 'a'],
-    ARRAY['1 for a', '2 for x', '3 for nobody', '4 for all', '5 for b', '6 for a'])) AS e;
+    ARRAY['1 for a', '2 for x', '3 for nobody', '4 for all', '5 for b', '6 for a'])) WITH ORDINALITY AS t (e, place);
 SELECT * FROM regress.received('one');
 SELECT * FROM regress.received('two');
 SELECT tmcp.send_batch('send', '{}', '{}'), tmcp.send_batch('send', NULL, NULL);

@@ -5,7 +5,7 @@ SELECT tmcp.create_store('sessions'), tmcp.configure_store('sessions', freshness
 -- Everything that initialize brings in one call, and everything back in one call.
 SELECT tmcp.start_session('sessions', 'a', '{"name": "example", "version": "1"}', '{"sampling": {}}',
                           log_level => 'warning', protocol_version => '2025-11-25');
-SELECT client_info, client_capabilities, log_level, protocol_version, created_at = last_active_at AS just_started
+SELECT client_info, client_capabilities, log_level, protocol_version, last_active_at - created_at < interval '1 second' AS just_started
 FROM tmcp.get_session('sessions', 'a');
 -- With nothing but an id, nothing is known.
 SELECT tmcp.start_session('sessions', 'bare');
