@@ -1075,18 +1075,17 @@ BEGIN
 
     PERFORM tmcp._hold_node(s, attach_batch.node);
     -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
-    PERFORM FROM tmcp.sessions AS x
-    WHERE x.store = s.store AND x.id = ANY (ARRAY(
-        SELECT coalesce(a.session_id, a.id)
-        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)))
-    ORDER BY x.id
-    FOR KEY SHARE;
+    -- One by one, since a plan for many at once may read all sessions of the store, even where it is for one.
+    PERFORM
+    FROM (SELECT DISTINCT coalesce(a.session_id, a.id) COLLATE "C" AS id
+          FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
+          ORDER BY 1) AS named
+    CROSS JOIN LATERAL (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = named.id FOR KEY SHARE) AS x;
     -- What belongs to a session of another principal is as if it did not exist, and is left alone.
     SELECT array_agg(a.id ORDER BY a.id) INTO wanted
     FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
-    WHERE NOT EXISTS (SELECT FROM tmcp.sessions AS x
-                      WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)
-                        AND x.principal IS DISTINCT FROM a.principal);
+    WHERE coalesce((SELECT x.principal IS NOT DISTINCT FROM a.principal
+                    FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)), true);
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
     -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
@@ -2339,13 +2338,17 @@ Errors: TM002 no such store.
 Example: SELECT tmcp.remove_subscription('tmcp', 'abc', 'note://plan');$$;
 
 CREATE FUNCTION tmcp.get_subscriptions(store text, uri text) RETURNS SETOF text
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(get_subscriptions.store);
+BEGIN
+    RETURN QUERY
     SELECT x.id
-    FROM (SELECT (tmcp._authorized_store(get_subscriptions.store)).store) AS s
-    JOIN tmcp.subscriptions AS u ON u.store = s.store AND u.uri = get_subscriptions.uri
-    JOIN tmcp.sessions AS x USING (session)
+    FROM tmcp.subscriptions AS u JOIN tmcp.sessions AS x USING (session)
+    WHERE u.store = s.store AND u.uri = get_subscriptions.uri;
+END
 $$;
 COMMENT ON FUNCTION tmcp.get_subscriptions(text, text) IS
 $$Who is subscribed to a resource.
