@@ -11,7 +11,7 @@ FROM tmcp.attach('tmcp', :one, 'a');
 SELECT tmcp.has('tmcp', 'a'), tmcp.has('tmcp', 'b');
 SELECT id FROM tmcp.tmcp_sessions;
 
--- While a live node holds it, nobody else opens it, and not that node again either.
+-- While a live node holds it, nobody else opens it; the same node may, for a client that came back to it.
 SELECT state FROM tmcp.attach('tmcp', :two, 'a');
 \echo :SQLSTATE
 SELECT state FROM tmcp.attach('tmcp', :one, 'a');
