@@ -91,6 +91,19 @@ let package = Package(
             path: "Tests/ReadmeExample",
             swiftSettings: settings
         ),
+        .testTarget(
+            name: "DocumentationTests",
+            dependencies: [
+                "MCPTransport",
+                "SessionManager",
+                "SessionManagerPostgres",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: settings
+        ),
         .testTarget(name: "PostgresClientTests", dependencies: ["PostgresClient"], swiftSettings: settings),
         .testTarget(name: "SessionManagerTests", dependencies: ["SessionManager"], swiftSettings: settings),
         .testTarget(
