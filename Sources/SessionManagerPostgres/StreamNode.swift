@@ -458,6 +458,9 @@ actor StreamNode {
 
     // MARK: Streams
 
+    /// What the database calls this node; `nil` while it is about to register anew.
+    var number: Int64? { registration?.node }
+
     /// Whether this process holds the stream.
     func holds(_ id: String) -> Bool { registry.stream(id: id) != nil }
 
