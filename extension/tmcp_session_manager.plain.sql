@@ -223,17 +223,25 @@ COMMENT ON COLUMN tmcp.session_counts.store IS 'A store that has a maximum.';
 COMMENT ON COLUMN tmcp.session_counts.sessions IS 'Rows of the store in tmcp.sessions.';
 
 CREATE TABLE tmcp.subscriptions (
-    store integer NOT NULL REFERENCES tmcp.stores ON DELETE CASCADE,
+    store integer NOT NULL,
     uri text COLLATE "C" NOT NULL,
     session bigint NOT NULL REFERENCES tmcp.sessions ON DELETE CASCADE,
     PRIMARY KEY (store, uri, session)
 );
 CREATE INDEX subscriptions_session ON tmcp.subscriptions (session);
 COMMENT ON TABLE tmcp.subscriptions IS 'Which session wants to hear of changes of which resource.';
-COMMENT ON COLUMN tmcp.subscriptions.store IS 'The store of the session.';
+COMMENT ON COLUMN tmcp.subscriptions.store IS
+    'The store of the session. Not a foreign key: the session has one, and subscribing would lock the row of the store '
+    'after that of the session.';
 COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 bytes, compared byte by byte.';
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';
+
+-- Without statistics of the store and the node, any of them is planned for like any other. With them, a store or a node
+-- that ANALYZE has not seen would pass for empty, and all its rows be read for a single one.
+ALTER TABLE tmcp.streams ALTER COLUMN store SET STATISTICS 0, ALTER COLUMN node SET STATISTICS 0;
+ALTER TABLE tmcp.sessions ALTER COLUMN store SET STATISTICS 0;
+ALTER TABLE tmcp.subscriptions ALTER COLUMN store SET STATISTICS 0;
 
 CREATE SEQUENCE tmcp.event_id AS bigint;
 COMMENT ON SEQUENCE tmcp.event_id IS
@@ -276,17 +284,28 @@ CREATE TABLE tmcp.rotation (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     slot smallint NOT NULL DEFAULT 0 CHECK (slot BETWEEN 0 AND 2),
     rotated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    retention interval NOT NULL DEFAULT '5 minutes' CHECK (retention BETWEEN '1 second' AND '7 days'),
     purged_through bigint NOT NULL DEFAULT 0
 );
 INSERT INTO tmcp.rotation DEFAULT VALUES;
-COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written, and how long messages stay. One row.';
+COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written. One row.';
 COMMENT ON COLUMN tmcp.rotation.singleton IS 'Makes sure that there is one row.';
 COMMENT ON COLUMN tmcp.rotation.slot IS 'The partition that is written now.';
 COMMENT ON COLUMN tmcp.rotation.rotated_at IS 'Since when.';
-COMMENT ON COLUMN tmcp.rotation.retention IS
-    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
 COMMENT ON COLUMN tmcp.rotation.purged_through IS 'The last event id that is no longer in the log.';
+
+-- Without a row until somebody sets something, so that a restored dump brings its own.
+CREATE TABLE tmcp.settings (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    retention interval NOT NULL CHECK (retention BETWEEN '1 second' AND '7 days')
+);
+COMMENT ON TABLE tmcp.settings IS 'What holds for all stores. One row, or none while everything has its default.';
+COMMENT ON COLUMN tmcp.settings.singleton IS 'Makes sure that there is at most one row.';
+COMMENT ON COLUMN tmcp.settings.retention IS
+    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
+
+CREATE VIEW tmcp._effective_settings AS
+    SELECT coalesce((SELECT s.retention FROM tmcp.settings AS s), interval '5 minutes') AS retention;
+COMMENT ON VIEW tmcp._effective_settings IS 'The settings, with the defaults of what nobody has set.';
 
 CREATE TABLE tmcp.purged_broadcasts (
     store integer PRIMARY KEY REFERENCES tmcp.stores ON DELETE CASCADE,
@@ -322,7 +341,7 @@ AS $$
 DECLARE
     -- Within a SECURITY DEFINER function current_user is its owner; the caller is who logged in or SET ROLE.
     caller constant name := CASE current_setting('role')
-                                WHEN 'none' THEN session_user ELSE current_setting('role') END;
+                                WHEN 'none' THEN session_user ELSE current_setting('role')::name END;
     found_store tmcp.stores;
 BEGIN
     SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _authorized_store.name;
@@ -514,7 +533,7 @@ BEGIN
             HINT = 'Use it, or give another name.';
     END IF;
 
-    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'));
+    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'))::integer;
     created := ARRAY[
         tmcp._create_relation(coalesce(create_store.sessions, create_store.store || '_sessions'), format(
             'SELECT st.id, (SELECT n.heartbeat_at FROM tmcp.nodes AS n WHERE n.node = st.node) AS updated_at'
@@ -642,16 +661,15 @@ DECLARE
     relation regclass;
 BEGIN
     PERFORM tmcp._require_read_committed();
-    -- No cleanup meanwhile, and then everything in the order in which everybody locks.
+    -- No cleanup meanwhile, no node and no session any more, and then everything in the order in which everybody locks.
     PERFORM pg_advisory_xact_lock(1953326960, 2);
+    PERFORM FROM tmcp.stores AS s WHERE s.store = dropped.store FOR UPDATE;
     PERFORM FROM tmcp.nodes AS n WHERE n.store = dropped.store ORDER BY n.node FOR UPDATE;
     PERFORM FROM tmcp.sessions AS x WHERE x.store = dropped.store ORDER BY x.id FOR UPDATE;
     PERFORM FROM tmcp.streams AS st WHERE st.store = dropped.store ORDER BY st.id FOR UPDATE;
     DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     DELETE FROM tmcp.outbox AS o WHERE o.store = dropped.store;
     DELETE FROM tmcp.stores AS s WHERE s.store = dropped.store;
-    -- Of a node that registered after the nodes were locked.
-    DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     FOREACH relation IN ARRAY dropped.relations LOOP
         IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation) THEN
             EXECUTE format('DROP VIEW %s', relation);
@@ -748,7 +766,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE tmcp.rotation SET retention = set_retention.retention;
+    INSERT INTO tmcp.settings (retention) VALUES (set_retention.retention)
+    ON CONFLICT ON CONSTRAINT settings_pkey DO UPDATE SET retention = EXCLUDED.retention;
 EXCEPTION WHEN check_violation OR not_null_violation THEN
     RAISE EXCEPTION USING
         ERRCODE = 'TM001',
@@ -759,7 +778,7 @@ $$;
 COMMENT ON FUNCTION tmcp.set_retention(interval) IS
 $$Sets how long messages stay in the log, and lost streams resumable, in all stores.
 
-Arguments: retention, the least time, 1 second to 7 days; after twice that a message is gone.
+Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; after twice that a message is gone.
 Returns: nothing.
 Errors: TM001 a value out of range.
 Who: the owner of the extension.
@@ -925,13 +944,18 @@ AS $$
 BEGIN
     PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
     FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
-          FROM (SELECT n.channel, a.attached_after, a.stream,
-                       (sum(octet_length(a.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY a.stream) - 1) / 7900
+          FROM (SELECT n.channel, c.attached_after, c.stream,
+                       (sum(octet_length(c.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY c.stream) - 1) / 7900
                            AS part
-                FROM before AS b
-                JOIN after AS a USING (stream)
-                JOIN tmcp.nodes AS n ON n.node = b.node
-                WHERE a.node <> b.node) AS lost
+                -- Grouped and not joined: the plan is kept from the first update, which was of one stream perhaps.
+                FROM (SELECT u.stream, max(u.lost_by) AS lost_by, max(u.attached_after) AS attached_after
+                      FROM (SELECT b.stream, b.node AS lost_by, NULL::bigint AS taken_by, NULL::bigint AS attached_after
+                            FROM before AS b
+                            UNION ALL
+                            SELECT a.stream, NULL, a.node, a.attached_after FROM after AS a) AS u
+                      GROUP BY u.stream
+                      HAVING max(u.taken_by) <> max(u.lost_by)) AS c
+                JOIN tmcp.nodes AS n ON n.node = c.lost_by) AS lost
           GROUP BY lost.channel, lost.attached_after, lost.part) AS told;
     RETURN NULL;
 END
@@ -1021,7 +1045,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
-    number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
+    number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
     created bigint[];
     last_before bigint;
@@ -1041,18 +1065,17 @@ BEGIN
 
     PERFORM tmcp._hold_node(s, attach_batch.node);
     -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
-    PERFORM FROM tmcp.sessions AS x
-    WHERE x.store = s.store AND x.id = ANY (ARRAY(
-        SELECT coalesce(a.session_id, a.id)
-        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)))
-    ORDER BY x.id
-    FOR KEY SHARE;
+    -- One by one, since a plan for many at once may read all sessions of the store, even where it is for one.
+    PERFORM
+    FROM (SELECT DISTINCT coalesce(a.session_id, a.id) COLLATE "C" AS id
+          FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
+          ORDER BY 1) AS named
+    CROSS JOIN LATERAL (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = named.id FOR KEY SHARE) AS x;
     -- What belongs to a session of another principal is as if it did not exist, and is left alone.
     SELECT array_agg(a.id ORDER BY a.id) INTO wanted
     FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
-    WHERE NOT EXISTS (SELECT FROM tmcp.sessions AS x
-                      WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)
-                        AND x.principal IS DISTINCT FROM a.principal);
+    WHERE coalesce((SELECT x.principal IS NOT DISTINCT FROM a.principal
+                    FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)), true);
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
     -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
@@ -1062,7 +1085,7 @@ BEGIN
                last_before, last_before, NULL
         FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
         WHERE a.id = ANY (wanted)
-        ORDER BY a.id
+        ORDER BY a.id COLLATE "C"
         ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
         RETURNING st.stream
     )
@@ -1073,6 +1096,7 @@ BEGIN
     RETURN QUERY
     WITH found AS (
         SELECT a.place, a.last_event_id, st.stream, st.starts_after, st.attached_after, f.node AS holder,
+               f.listens_for_many,
                st.stream = ANY (created) AS is_created,
                greatest(st.starts_after, st.purged_through,
                         CASE WHEN st.id = st.session_id THEN b.purged_through END) AS resumable_from
@@ -1091,7 +1115,9 @@ BEGIN
             WHEN f.last_event_id < f.resumable_from THEN 'purged'
             WHEN f.last_event_id IS NOT NULL THEN 'replay'
             WHEN f.is_created THEN 'live'
-            WHEN f.holder IS NOT NULL THEN 'held'
+            -- A client that comes back to the same process is not locked out by its own dead stream. Listeners without a
+            -- registered node share one, and are told apart by nothing.
+            WHEN f.holder <> attach_batch.node OR NOT f.listens_for_many THEN 'held'
             -- Messages may have been kept for a stream that its session has not opened yet.
             WHEN f.attached_after IS NULL AND f.starts_after < f.resumable_from THEN 'purged'
             WHEN f.attached_after IS NULL THEN 'replay'
@@ -1120,7 +1146,7 @@ Returns: for each id in its place, from 1, what became of it. state is
 "live": attached, nothing to replay;
 "replay": attached; tmcp.replay gives what followed replay_after;
 "purged": attached, but the log no longer reaches back to the last event id;
-"held": refused, since a live node holds the stream and no last event id was given;
+"held": refused, since another live node holds the stream and no last event id was given;
 "absent": refused, since the session belongs to another principal, or the stream to another session.
 stream is the number that names the stream in frames; event_id is its position: what is sent later comes live.
 A node that loses a stream hears "taken {event_id} {stream},..." on delete:{channel}.
@@ -1168,7 +1194,7 @@ BEGIN
         WHEN 'held' THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'TM003',
-                MESSAGE = format('stream %L is open at a live node', attach.id),
+                MESSAGE = format('stream %L is open at another live node', attach.id),
                 HINT = 'Resume it with the last event id to take it over, or wait until its node lets go of it.';
         WHEN 'absent' THEN
             PERFORM tmcp._raise_session_not_found(coalesce(attach.session_id, attach.id));
@@ -1185,7 +1211,7 @@ bytes; last_event_id, the last event that the client has seen, default NULL, whi
 stream's own id; principal, default none.
 Returns: state, "live", "replay" or "purged" as for tmcp.attach_batch; stream; event_id; replay_after; own_node;
 own_channel.
-Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by a live node; TM007 no such session for that
+Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by another live node, or by another listener without one; TM007 no such session for that
 principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
@@ -1249,7 +1275,7 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR replay.event_id, replay.data IN
@@ -1514,7 +1540,7 @@ BEGIN
                              number_of_messages, coalesce(cardinality(send_batch.data), 0)),
             HINT = 'Give one message for each id.';
     ELSIF number_of_messages = 0 THEN
-        RETURN '{}';
+        RETURN ARRAY[]::bigint[];
     END IF;
     PERFORM tmcp._check_message_size(
         (SELECT CASE WHEN bool_or(d IS NULL) THEN NULL ELSE max(octet_length(d)) END
@@ -1634,23 +1660,30 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(fetch_messages.store);
+    -- A cursor is planned for its first rows; else each page would read and sort all that is left of the log. The node
+    -- is looked up for each message; a join or EXISTS may read all streams for a single one.
+    rest CURSOR FOR
+        SELECT m.event_id, m.stream, m.data
+        FROM tmcp.messages AS m
+        WHERE m.event_id > fetch_messages.after AND m.store = s.store
+          AND (m.stream IS NULL
+               OR (SELECT st.node FROM tmcp.streams AS st WHERE st.stream = m.stream) = fetch_messages.node)
+        ORDER BY m.event_id;
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
     last_event_id bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
-    FOR fetch_messages.event_id, fetch_messages.stream, fetch_messages.data IN
-        SELECT m.event_id, m.stream, m.data
-        FROM tmcp.messages AS m
-        LEFT JOIN tmcp.streams AS st ON st.stream = m.stream
-        WHERE m.event_id > fetch_messages.after AND m.store = s.store AND (m.stream IS NULL OR st.node = fetch_messages.node)
-        ORDER BY m.event_id
-    LOOP
+    FOR next_message IN rest LOOP
         count := count + 1;
-        bytes := bytes + octet_length(fetch_messages.data);
+        bytes := bytes + octet_length(next_message.data);
         -- Never between two rows of one event: the next call starts after it.
-        EXIT WHEN fetch_messages.event_id > last_event_id AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
-        last_event_id := fetch_messages.event_id;
+        EXIT WHEN next_message.event_id > last_event_id
+              AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
+        last_event_id := next_message.event_id;
+        fetch_messages.event_id := next_message.event_id;
+        fetch_messages.stream := next_message.stream;
+        fetch_messages.data := next_message.data;
         RETURN NEXT;
     END LOOP;
     -- Looked at last, for the same reason as in tmcp.replay.
@@ -1719,11 +1752,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     o tmcp.outbox;
-    flushed bigint := 0;
+    flushed bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     IF NOT EXISTS (SELECT FROM tmcp.outbox AS p WHERE p.store = s.store) THEN
-        RETURN 0;
+        RETURN flushed;
     END IF;
     -- The order lock from the start, so that the items of a transaction stay in order. With a lock of its own before
     -- it, one who has sent and then flushes could wait in a circle with one who flushes.
@@ -2137,19 +2170,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(end_session.store);
-    ended boolean;
 BEGIN
     DELETE FROM tmcp.sessions AS x
     WHERE x.store = s.store AND x.id = end_session.id AND x.principal IS NOT DISTINCT FROM end_session.principal;
-    ended := FOUND;
+    IF FOUND THEN
+        RETURN true;
+    END IF;
     -- Streams may be in this database and the metadata in another.
     DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
         SELECT y.stream FROM tmcp.streams AS y
         WHERE y.store = s.store AND y.session_id = end_session.id
-          AND (y.id = end_session.id OR y.id <> y.session_id)
+          AND (y.id = end_session.id OR (y.session_id = end_session.id AND y.id <> y.session_id))
           AND NOT EXISTS (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = end_session.id)
         ORDER BY y.id FOR UPDATE));
-    RETURN ended OR FOUND;
+    RETURN FOUND;
 END
 $$;
 COMMENT ON FUNCTION tmcp.end_session(text, text, text) IS
@@ -2294,13 +2328,17 @@ Errors: TM002 no such store.
 Example: SELECT tmcp.remove_subscription('tmcp', 'abc', 'note://plan');$$;
 
 CREATE FUNCTION tmcp.get_subscriptions(store text, uri text) RETURNS SETOF text
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(get_subscriptions.store);
+BEGIN
+    RETURN QUERY
     SELECT x.id
-    FROM (SELECT (tmcp._authorized_store(get_subscriptions.store)).store) AS s
-    JOIN tmcp.subscriptions AS u ON u.store = s.store AND u.uri = get_subscriptions.uri
-    JOIN tmcp.sessions AS x USING (session)
+    FROM tmcp.subscriptions AS u JOIN tmcp.sessions AS x USING (session)
+    WHERE u.store = s.store AND u.uri = get_subscriptions.uri;
+END
 $$;
 COMMENT ON FUNCTION tmcp.get_subscriptions(text, text) IS
 $$Who is subscribed to a resource.
@@ -2319,7 +2357,7 @@ AS $$
 DECLARE
     dead tmcp.nodes;
     detached bigint;
-    total bigint := 0;
+    total bigint := 0::bigint;
 BEGIN
     FOR dead IN
         SELECT n.* FROM tmcp.nodes AS n
@@ -2328,6 +2366,7 @@ BEGIN
     LOOP
         -- Its heartbeat may have come after the query above began and before the row was locked.
         CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
+        -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
         WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
                                      ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
@@ -2348,13 +2387,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    expired_before constant timestamptz := clock_timestamp()
+        - (SELECT e.retention FROM tmcp._effective_settings AS e);
     deleted bigint;
 BEGIN
     WITH expired AS (
         DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
-            WHERE x.node IS NULL
-              AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
+            WHERE x.node IS NULL AND x.detached_at < expired_before
             ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
     ), in_use AS (
@@ -2379,13 +2420,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    started_at constant timestamptz := clock_timestamp();
     idle bigint[];
     ended bigint;
 BEGIN
     SELECT array_agg(i.session) INTO idle
     FROM tmcp.stores AS s
     CROSS JOIN LATERAL (SELECT x.session FROM tmcp.sessions AS x
-                        WHERE x.store = s.store AND x.last_active_at < clock_timestamp() - s.session_idle_limit
+                        WHERE x.store = s.store AND x.last_active_at < started_at - s.session_idle_limit
                         ORDER BY x.last_active_at LIMIT batch FOR UPDATE SKIP LOCKED) AS i;
     -- A session that has a stream is in use, and need not be looked at again for as long as the limit.
     UPDATE tmcp.sessions AS x SET last_active_at = clock_timestamp()
@@ -2396,7 +2439,7 @@ BEGIN
     DELETE FROM tmcp.sessions AS x
     USING tmcp.stores AS s
     WHERE x.session = ANY (idle) AND s.store = x.store
-      AND x.last_active_at < clock_timestamp() - s.session_idle_limit;
+      AND x.last_active_at < started_at - s.session_idle_limit;
     GET DIAGNOSTICS ended = ROW_COUNT;
     RETURN ended;
 END
@@ -2445,14 +2488,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
-    oldest constant smallint := (r.slot + 1) % 3;
+    oldest constant smallint := ((r.slot + 1) % 3)::smallint;
     last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
-    IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
+    IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
-    -- Not in the block below: when that fails again and again, this need not be written again.
+    -- While somebody reads it, pg_dump for instance, it stays, and nothing is said to be purged.
+    IF EXISTS (SELECT FROM pg_locks AS l
+               WHERE l.relation = format('tmcp.messages_%s', oldest)::regclass AND l.pid IS DISTINCT FROM pg_backend_pid()
+                 AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())) THEN
+        RETURN false;
+    END IF;
+    -- Not in the block below: where streams are locked ever and again, each cleanup takes those that are not.
     IF NOT tmcp._remember_purged(oldest) THEN
         RETURN false;
     END IF;
@@ -2476,7 +2525,7 @@ BEGIN
             purged_through = greatest(purged_through, last_event_id);
         RETURN true;
     EXCEPTION WHEN lock_not_available THEN
-        -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
+        -- Somebody has begun to read it. The next cleanup tries again, and until then the log keeps more.
         RETURN false;
     END;
 END
@@ -2511,7 +2560,7 @@ BEGIN
     ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     -- These two take the order lock, so they come last; the second holds it until the end.
     rotated := tmcp._rotate_messages();
-    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0) INTO sent_items
+    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0)::bigint INTO sent_items
     FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
 END
 $$;
@@ -2539,7 +2588,7 @@ CREATE VIEW tmcp.session_status AS
     SELECT s.name AS store, x.id, x.principal, x.protocol_version, x.log_level::text AS log_level, x.created_at,
            x.last_active_at, clock_timestamp() - x.created_at AS age,
            (SELECT count(*) FROM tmcp.subscriptions AS u WHERE u.session = x.session) AS subscriptions,
-           st.node, n.name AS node_name
+           n.node, n.name AS node_name
     FROM tmcp.sessions AS x
     JOIN tmcp.stores AS s USING (store)
     LEFT JOIN tmcp.streams AS st ON st.store = x.store AND st.id = x.id
@@ -2563,8 +2612,9 @@ CREATE VIEW tmcp.log_status AS
            to_timestamp(e.first_event_id / 1000000.0) AS first_at, to_timestamp(e.last_event_id / 1000000.0) AS last_at,
            p.messages AS estimated_messages,
            round(p.messages / nullif((e.last_event_id - e.first_event_id) / 1000000.0, 0), 1) AS messages_per_second,
-           r.rotated_at, r.retention, r.purged_through
+           r.rotated_at, t.retention, r.purged_through
     FROM tmcp.rotation AS r
+    CROSS JOIN tmcp._effective_settings AS t
     CROSS JOIN (VALUES
         (0, pg_total_relation_size('tmcp.messages_0'), pg_stat_get_live_tuples('tmcp.messages_0'::regclass)),
         (1, pg_total_relation_size('tmcp.messages_1'), pg_stat_get_live_tuples('tmcp.messages_1'::regclass)),

@@ -146,17 +146,25 @@ COMMENT ON COLUMN tmcp.session_counts.store IS 'A store that has a maximum.';
 COMMENT ON COLUMN tmcp.session_counts.sessions IS 'Rows of the store in tmcp.sessions.';
 
 CREATE TABLE tmcp.subscriptions (
-    store integer NOT NULL REFERENCES tmcp.stores ON DELETE CASCADE,
+    store integer NOT NULL,
     uri text COLLATE "C" NOT NULL,
     session bigint NOT NULL REFERENCES tmcp.sessions ON DELETE CASCADE,
     PRIMARY KEY (store, uri, session)
 );
 CREATE INDEX subscriptions_session ON tmcp.subscriptions (session);
 COMMENT ON TABLE tmcp.subscriptions IS 'Which session wants to hear of changes of which resource.';
-COMMENT ON COLUMN tmcp.subscriptions.store IS 'The store of the session.';
+COMMENT ON COLUMN tmcp.subscriptions.store IS
+    'The store of the session. Not a foreign key: the session has one, and subscribing would lock the row of the store '
+    'after that of the session.';
 COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 bytes, compared byte by byte.';
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';
+
+-- Without statistics of the store and the node, any of them is planned for like any other. With them, a store or a node
+-- that ANALYZE has not seen would pass for empty, and all its rows be read for a single one.
+ALTER TABLE tmcp.streams ALTER COLUMN store SET STATISTICS 0, ALTER COLUMN node SET STATISTICS 0;
+ALTER TABLE tmcp.sessions ALTER COLUMN store SET STATISTICS 0;
+ALTER TABLE tmcp.subscriptions ALTER COLUMN store SET STATISTICS 0;
 
 CREATE SEQUENCE tmcp.event_id AS bigint;
 COMMENT ON SEQUENCE tmcp.event_id IS
@@ -199,17 +207,28 @@ CREATE TABLE tmcp.rotation (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     slot smallint NOT NULL DEFAULT 0 CHECK (slot BETWEEN 0 AND 2),
     rotated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    retention interval NOT NULL DEFAULT '5 minutes' CHECK (retention BETWEEN '1 second' AND '7 days'),
     purged_through bigint NOT NULL DEFAULT 0
 );
 INSERT INTO tmcp.rotation DEFAULT VALUES;
-COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written, and how long messages stay. One row.';
+COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written. One row.';
 COMMENT ON COLUMN tmcp.rotation.singleton IS 'Makes sure that there is one row.';
 COMMENT ON COLUMN tmcp.rotation.slot IS 'The partition that is written now.';
 COMMENT ON COLUMN tmcp.rotation.rotated_at IS 'Since when.';
-COMMENT ON COLUMN tmcp.rotation.retention IS
-    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
 COMMENT ON COLUMN tmcp.rotation.purged_through IS 'The last event id that is no longer in the log.';
+
+-- Without a row until somebody sets something, so that a restored dump brings its own.
+CREATE TABLE tmcp.settings (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    retention interval NOT NULL CHECK (retention BETWEEN '1 second' AND '7 days')
+);
+COMMENT ON TABLE tmcp.settings IS 'What holds for all stores. One row, or none while everything has its default.';
+COMMENT ON COLUMN tmcp.settings.singleton IS 'Makes sure that there is at most one row.';
+COMMENT ON COLUMN tmcp.settings.retention IS
+    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
+
+CREATE VIEW tmcp._effective_settings AS
+    SELECT coalesce((SELECT s.retention FROM tmcp.settings AS s), interval '5 minutes') AS retention;
+COMMENT ON VIEW tmcp._effective_settings IS 'The settings, with the defaults of what nobody has set.';
 
 CREATE TABLE tmcp.purged_broadcasts (
     store integer PRIMARY KEY REFERENCES tmcp.stores ON DELETE CASCADE,

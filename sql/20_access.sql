@@ -7,7 +7,7 @@ AS $$
 DECLARE
     -- Within a SECURITY DEFINER function current_user is its owner; the caller is who logged in or SET ROLE.
     caller constant name := CASE current_setting('role')
-                                WHEN 'none' THEN session_user ELSE current_setting('role') END;
+                                WHEN 'none' THEN session_user ELSE current_setting('role')::name END;
     found_store tmcp.stores;
 BEGIN
     SELECT s.* INTO found_store FROM tmcp.stores AS s WHERE s.name = _authorized_store.name;

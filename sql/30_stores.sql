@@ -84,7 +84,7 @@ BEGIN
             HINT = 'Use it, or give another name.';
     END IF;
 
-    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'));
+    key := nextval(pg_get_serial_sequence('tmcp.stores', 'store'))::integer;
     created := ARRAY[
         tmcp._create_relation(coalesce(create_store.sessions, create_store.store || '_sessions'), format(
             'SELECT st.id, (SELECT n.heartbeat_at FROM tmcp.nodes AS n WHERE n.node = st.node) AS updated_at'
@@ -212,16 +212,15 @@ DECLARE
     relation regclass;
 BEGIN
     PERFORM tmcp._require_read_committed();
-    -- No cleanup meanwhile, and then everything in the order in which everybody locks.
+    -- No cleanup meanwhile, no node and no session any more, and then everything in the order in which everybody locks.
     PERFORM pg_advisory_xact_lock(1953326960, 2);
+    PERFORM FROM tmcp.stores AS s WHERE s.store = dropped.store FOR UPDATE;
     PERFORM FROM tmcp.nodes AS n WHERE n.store = dropped.store ORDER BY n.node FOR UPDATE;
     PERFORM FROM tmcp.sessions AS x WHERE x.store = dropped.store ORDER BY x.id FOR UPDATE;
     PERFORM FROM tmcp.streams AS st WHERE st.store = dropped.store ORDER BY st.id FOR UPDATE;
     DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     DELETE FROM tmcp.outbox AS o WHERE o.store = dropped.store;
     DELETE FROM tmcp.stores AS s WHERE s.store = dropped.store;
-    -- Of a node that registered after the nodes were locked.
-    DELETE FROM tmcp.streams AS st WHERE st.store = dropped.store;
     FOREACH relation IN ARRAY dropped.relations LOOP
         IF EXISTS (SELECT FROM pg_class AS c WHERE c.oid = relation) THEN
             EXECUTE format('DROP VIEW %s', relation);
@@ -318,7 +317,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE tmcp.rotation SET retention = set_retention.retention;
+    INSERT INTO tmcp.settings (retention) VALUES (set_retention.retention)
+    ON CONFLICT ON CONSTRAINT settings_pkey DO UPDATE SET retention = EXCLUDED.retention;
 EXCEPTION WHEN check_violation OR not_null_violation THEN
     RAISE EXCEPTION USING
         ERRCODE = 'TM001',
@@ -329,7 +329,7 @@ $$;
 COMMENT ON FUNCTION tmcp.set_retention(interval) IS
 $$Sets how long messages stay in the log, and lost streams resumable, in all stores.
 
-Arguments: retention, the least time, 1 second to 7 days; after twice that a message is gone.
+Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; after twice that a message is gone.
 Returns: nothing.
 Errors: TM001 a value out of range.
 Who: the owner of the extension.

@@ -32,13 +32,18 @@ AS $$
 BEGIN
     PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
     FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
-          FROM (SELECT n.channel, a.attached_after, a.stream,
-                       (sum(octet_length(a.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY a.stream) - 1) / 7900
+          FROM (SELECT n.channel, c.attached_after, c.stream,
+                       (sum(octet_length(c.stream::text) + 1) OVER (PARTITION BY n.node ORDER BY c.stream) - 1) / 7900
                            AS part
-                FROM before AS b
-                JOIN after AS a USING (stream)
-                JOIN tmcp.nodes AS n ON n.node = b.node
-                WHERE a.node <> b.node) AS lost
+                -- Grouped and not joined: the plan is kept from the first update, which was of one stream perhaps.
+                FROM (SELECT u.stream, max(u.lost_by) AS lost_by, max(u.attached_after) AS attached_after
+                      FROM (SELECT b.stream, b.node AS lost_by, NULL::bigint AS taken_by, NULL::bigint AS attached_after
+                            FROM before AS b
+                            UNION ALL
+                            SELECT a.stream, NULL, a.node, a.attached_after FROM after AS a) AS u
+                      GROUP BY u.stream
+                      HAVING max(u.taken_by) <> max(u.lost_by)) AS c
+                JOIN tmcp.nodes AS n ON n.node = c.lost_by) AS lost
           GROUP BY lost.channel, lost.attached_after, lost.part) AS told;
     RETURN NULL;
 END
@@ -128,7 +133,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
-    number_of_ids constant bigint := coalesce(cardinality(attach_batch.ids), 0);
+    number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     wanted text[];
     created bigint[];
     last_before bigint;
@@ -148,18 +153,17 @@ BEGIN
 
     PERFORM tmcp._hold_node(s, attach_batch.node);
     -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
-    PERFORM FROM tmcp.sessions AS x
-    WHERE x.store = s.store AND x.id = ANY (ARRAY(
-        SELECT coalesce(a.session_id, a.id)
-        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)))
-    ORDER BY x.id
-    FOR KEY SHARE;
+    -- One by one, since a plan for many at once may read all sessions of the store, even where it is for one.
+    PERFORM
+    FROM (SELECT DISTINCT coalesce(a.session_id, a.id) COLLATE "C" AS id
+          FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
+          ORDER BY 1) AS named
+    CROSS JOIN LATERAL (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = named.id FOR KEY SHARE) AS x;
     -- What belongs to a session of another principal is as if it did not exist, and is left alone.
     SELECT array_agg(a.id ORDER BY a.id) INTO wanted
     FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
-    WHERE NOT EXISTS (SELECT FROM tmcp.sessions AS x
-                      WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)
-                        AND x.principal IS DISTINCT FROM a.principal);
+    WHERE coalesce((SELECT x.principal IS NOT DISTINCT FROM a.principal
+                    FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)), true);
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
     -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
@@ -169,7 +173,7 @@ BEGIN
                last_before, last_before, NULL
         FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
         WHERE a.id = ANY (wanted)
-        ORDER BY a.id
+        ORDER BY a.id COLLATE "C"
         ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
         RETURNING st.stream
     )
@@ -180,6 +184,7 @@ BEGIN
     RETURN QUERY
     WITH found AS (
         SELECT a.place, a.last_event_id, st.stream, st.starts_after, st.attached_after, f.node AS holder,
+               f.listens_for_many,
                st.stream = ANY (created) AS is_created,
                greatest(st.starts_after, st.purged_through,
                         CASE WHEN st.id = st.session_id THEN b.purged_through END) AS resumable_from
@@ -198,7 +203,9 @@ BEGIN
             WHEN f.last_event_id < f.resumable_from THEN 'purged'
             WHEN f.last_event_id IS NOT NULL THEN 'replay'
             WHEN f.is_created THEN 'live'
-            WHEN f.holder IS NOT NULL THEN 'held'
+            -- A client that comes back to the same process is not locked out by its own dead stream. Listeners without a
+            -- registered node share one, and are told apart by nothing.
+            WHEN f.holder <> attach_batch.node OR NOT f.listens_for_many THEN 'held'
             -- Messages may have been kept for a stream that its session has not opened yet.
             WHEN f.attached_after IS NULL AND f.starts_after < f.resumable_from THEN 'purged'
             WHEN f.attached_after IS NULL THEN 'replay'
@@ -227,7 +234,7 @@ Returns: for each id in its place, from 1, what became of it. state is
 "live": attached, nothing to replay;
 "replay": attached; tmcp.replay gives what followed replay_after;
 "purged": attached, but the log no longer reaches back to the last event id;
-"held": refused, since a live node holds the stream and no last event id was given;
+"held": refused, since another live node holds the stream and no last event id was given;
 "absent": refused, since the session belongs to another principal, or the stream to another session.
 stream is the number that names the stream in frames; event_id is its position: what is sent later comes live.
 A node that loses a stream hears "taken {event_id} {stream},..." on delete:{channel}.
@@ -275,7 +282,7 @@ BEGIN
         WHEN 'held' THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'TM003',
-                MESSAGE = format('stream %L is open at a live node', attach.id),
+                MESSAGE = format('stream %L is open at another live node', attach.id),
                 HINT = 'Resume it with the last event id to take it over, or wait until its node lets go of it.';
         WHEN 'absent' THEN
             PERFORM tmcp._raise_session_not_found(coalesce(attach.session_id, attach.id));
@@ -292,7 +299,7 @@ bytes; last_event_id, the last event that the client has seen, default NULL, whi
 stream's own id; principal, default none.
 Returns: state, "live", "replay" or "purged" as for tmcp.attach_batch; stream; event_id; replay_after; own_node;
 own_channel.
-Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by a live node; TM007 no such session for that
+Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by another live node, or by another listener without one; TM007 no such session for that
 principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
@@ -356,7 +363,7 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR replay.event_id, replay.data IN

@@ -160,7 +160,7 @@ BEGIN
                              number_of_messages, coalesce(cardinality(send_batch.data), 0)),
             HINT = 'Give one message for each id.';
     ELSIF number_of_messages = 0 THEN
-        RETURN '{}';
+        RETURN ARRAY[]::bigint[];
     END IF;
     PERFORM tmcp._check_message_size(
         (SELECT CASE WHEN bool_or(d IS NULL) THEN NULL ELSE max(octet_length(d)) END
@@ -280,23 +280,30 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(fetch_messages.store);
+    -- A cursor is planned for its first rows; else each page would read and sort all that is left of the log. The node
+    -- is looked up for each message; a join or EXISTS may read all streams for a single one.
+    rest CURSOR FOR
+        SELECT m.event_id, m.stream, m.data
+        FROM tmcp.messages AS m
+        WHERE m.event_id > fetch_messages.after AND m.store = s.store
+          AND (m.stream IS NULL
+               OR (SELECT st.node FROM tmcp.streams AS st WHERE st.stream = m.stream) = fetch_messages.node)
+        ORDER BY m.event_id;
     count integer := 0;
-    bytes bigint := 0;
+    bytes bigint := 0::bigint;
     last_event_id bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
-    FOR fetch_messages.event_id, fetch_messages.stream, fetch_messages.data IN
-        SELECT m.event_id, m.stream, m.data
-        FROM tmcp.messages AS m
-        LEFT JOIN tmcp.streams AS st ON st.stream = m.stream
-        WHERE m.event_id > fetch_messages.after AND m.store = s.store AND (m.stream IS NULL OR st.node = fetch_messages.node)
-        ORDER BY m.event_id
-    LOOP
+    FOR next_message IN rest LOOP
         count := count + 1;
-        bytes := bytes + octet_length(fetch_messages.data);
+        bytes := bytes + octet_length(next_message.data);
         -- Never between two rows of one event: the next call starts after it.
-        EXIT WHEN fetch_messages.event_id > last_event_id AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
-        last_event_id := fetch_messages.event_id;
+        EXIT WHEN next_message.event_id > last_event_id
+              AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
+        last_event_id := next_message.event_id;
+        fetch_messages.event_id := next_message.event_id;
+        fetch_messages.stream := next_message.stream;
+        fetch_messages.data := next_message.data;
         RETURN NEXT;
     END LOOP;
     -- Looked at last, for the same reason as in tmcp.replay.

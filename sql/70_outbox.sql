@@ -7,11 +7,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     o tmcp.outbox;
-    flushed bigint := 0;
+    flushed bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     IF NOT EXISTS (SELECT FROM tmcp.outbox AS p WHERE p.store = s.store) THEN
-        RETURN 0;
+        RETURN flushed;
     END IF;
     -- The order lock from the start, so that the items of a transaction stay in order. With a lock of its own before
     -- it, one who has sent and then flushes could wait in a circle with one who flushes.

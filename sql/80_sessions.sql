@@ -248,19 +248,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(end_session.store);
-    ended boolean;
 BEGIN
     DELETE FROM tmcp.sessions AS x
     WHERE x.store = s.store AND x.id = end_session.id AND x.principal IS NOT DISTINCT FROM end_session.principal;
-    ended := FOUND;
+    IF FOUND THEN
+        RETURN true;
+    END IF;
     -- Streams may be in this database and the metadata in another.
     DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
         SELECT y.stream FROM tmcp.streams AS y
         WHERE y.store = s.store AND y.session_id = end_session.id
-          AND (y.id = end_session.id OR y.id <> y.session_id)
+          AND (y.id = end_session.id OR (y.session_id = end_session.id AND y.id <> y.session_id))
           AND NOT EXISTS (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = end_session.id)
         ORDER BY y.id FOR UPDATE));
-    RETURN ended OR FOUND;
+    RETURN FOUND;
 END
 $$;
 COMMENT ON FUNCTION tmcp.end_session(text, text, text) IS
@@ -405,13 +406,17 @@ Errors: TM002 no such store.
 Example: SELECT tmcp.remove_subscription('tmcp', 'abc', 'note://plan');$$;
 
 CREATE FUNCTION tmcp.get_subscriptions(store text, uri text) RETURNS SETOF text
-LANGUAGE sql STABLE SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(get_subscriptions.store);
+BEGIN
+    RETURN QUERY
     SELECT x.id
-    FROM (SELECT (tmcp._authorized_store(get_subscriptions.store)).store) AS s
-    JOIN tmcp.subscriptions AS u ON u.store = s.store AND u.uri = get_subscriptions.uri
-    JOIN tmcp.sessions AS x USING (session)
+    FROM tmcp.subscriptions AS u JOIN tmcp.sessions AS x USING (session)
+    WHERE u.store = s.store AND u.uri = get_subscriptions.uri;
+END
 $$;
 COMMENT ON FUNCTION tmcp.get_subscriptions(text, text) IS
 $$Who is subscribed to a resource.

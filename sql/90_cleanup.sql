@@ -7,7 +7,7 @@ AS $$
 DECLARE
     dead tmcp.nodes;
     detached bigint;
-    total bigint := 0;
+    total bigint := 0::bigint;
 BEGIN
     FOR dead IN
         SELECT n.* FROM tmcp.nodes AS n
@@ -16,6 +16,7 @@ BEGIN
     LOOP
         -- Its heartbeat may have come after the query above began and before the row was locked.
         CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
+        -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
         WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
                                      ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
@@ -36,13 +37,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    expired_before constant timestamptz := clock_timestamp()
+        - (SELECT e.retention FROM tmcp._effective_settings AS e);
     deleted bigint;
 BEGIN
     WITH expired AS (
         DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
             SELECT x.stream FROM tmcp.streams AS x
-            WHERE x.node IS NULL
-              AND x.detached_at < clock_timestamp() - (SELECT r.retention FROM tmcp.rotation AS r)
+            WHERE x.node IS NULL AND x.detached_at < expired_before
             ORDER BY x.detached_at LIMIT batch FOR UPDATE SKIP LOCKED))
         RETURNING st.store, st.session_id, st.detached_at
     ), in_use AS (
@@ -67,13 +70,15 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    started_at constant timestamptz := clock_timestamp();
     idle bigint[];
     ended bigint;
 BEGIN
     SELECT array_agg(i.session) INTO idle
     FROM tmcp.stores AS s
     CROSS JOIN LATERAL (SELECT x.session FROM tmcp.sessions AS x
-                        WHERE x.store = s.store AND x.last_active_at < clock_timestamp() - s.session_idle_limit
+                        WHERE x.store = s.store AND x.last_active_at < started_at - s.session_idle_limit
                         ORDER BY x.last_active_at LIMIT batch FOR UPDATE SKIP LOCKED) AS i;
     -- A session that has a stream is in use, and need not be looked at again for as long as the limit.
     UPDATE tmcp.sessions AS x SET last_active_at = clock_timestamp()
@@ -84,7 +89,7 @@ BEGIN
     DELETE FROM tmcp.sessions AS x
     USING tmcp.stores AS s
     WHERE x.session = ANY (idle) AND s.store = x.store
-      AND x.last_active_at < clock_timestamp() - s.session_idle_limit;
+      AND x.last_active_at < started_at - s.session_idle_limit;
     GET DIAGNOSTICS ended = ROW_COUNT;
     RETURN ended;
 END
@@ -133,14 +138,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
-    oldest constant smallint := (r.slot + 1) % 3;
+    oldest constant smallint := ((r.slot + 1) % 3)::smallint;
     last_event_id bigint;
 BEGIN
     -- Two partitions stay, so each is written for half the retention.
-    IF r.rotated_at > clock_timestamp() - r.retention / 2 THEN
+    IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
         RETURN false;
     END IF;
-    -- Not in the block below: when that fails again and again, this need not be written again.
+    -- While somebody reads it, pg_dump for instance, it stays, and nothing is said to be purged.
+    IF EXISTS (SELECT FROM pg_locks AS l
+               WHERE l.relation = format('tmcp.messages_%s', oldest)::regclass AND l.pid IS DISTINCT FROM pg_backend_pid()
+                 AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())) THEN
+        RETURN false;
+    END IF;
+    -- Not in the block below: where streams are locked ever and again, each cleanup takes those that are not.
     IF NOT tmcp._remember_purged(oldest) THEN
         RETURN false;
     END IF;
@@ -164,7 +175,7 @@ BEGIN
             purged_through = greatest(purged_through, last_event_id);
         RETURN true;
     EXCEPTION WHEN lock_not_available THEN
-        -- Somebody reads it, pg_dump for instance. The next cleanup tries again, and until then the log keeps more.
+        -- Somebody has begun to read it. The next cleanup tries again, and until then the log keeps more.
         RETURN false;
     END;
 END
@@ -199,7 +210,7 @@ BEGIN
     ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     -- These two take the order lock, so they come last; the second holds it until the end.
     rotated := tmcp._rotate_messages();
-    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0) INTO sent_items
+    SELECT coalesce(sum(tmcp._flush_outbox(s)), 0)::bigint INTO sent_items
     FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
 END
 $$;

@@ -12,7 +12,7 @@ CREATE VIEW tmcp.session_status AS
     SELECT s.name AS store, x.id, x.principal, x.protocol_version, x.log_level::text AS log_level, x.created_at,
            x.last_active_at, clock_timestamp() - x.created_at AS age,
            (SELECT count(*) FROM tmcp.subscriptions AS u WHERE u.session = x.session) AS subscriptions,
-           st.node, n.name AS node_name
+           n.node, n.name AS node_name
     FROM tmcp.sessions AS x
     JOIN tmcp.stores AS s USING (store)
     LEFT JOIN tmcp.streams AS st ON st.store = x.store AND st.id = x.id
@@ -36,8 +36,9 @@ CREATE VIEW tmcp.log_status AS
            to_timestamp(e.first_event_id / 1000000.0) AS first_at, to_timestamp(e.last_event_id / 1000000.0) AS last_at,
            p.messages AS estimated_messages,
            round(p.messages / nullif((e.last_event_id - e.first_event_id) / 1000000.0, 0), 1) AS messages_per_second,
-           r.rotated_at, r.retention, r.purged_through
+           r.rotated_at, t.retention, r.purged_through
     FROM tmcp.rotation AS r
+    CROSS JOIN tmcp._effective_settings AS t
     CROSS JOIN (VALUES
         (0, pg_total_relation_size('tmcp.messages_0'), pg_stat_get_live_tuples('tmcp.messages_0'::regclass)),
         (1, pg_total_relation_size('tmcp.messages_1'), pg_stat_get_live_tuples('tmcp.messages_1'::regclass)),

@@ -16,11 +16,27 @@ extension HTTPTransport {
         // A GET has no body; collecting it is what makes it safe to watch the connection afterwards.
         try await request.collectWholeBody(upTo: 1024)
         let stream = try await openStream(cursor, of: session, caller: caller, logger: logger)
+        try await requireLive(session, of: stream, caller: caller)
         return streamResponse(
             stream,
             prelude: prelude(of: stream, after: cursor, for: session),
             watching: request
         )
+    }
+
+    /// A session that ended after it was looked up, and before its stream was opened, did not take this stream along.
+    private func requireLive(
+        _ session: ActiveSession,
+        of stream: Exchange.OpenStream,
+        caller: MCPCaller
+    ) async throws(Refusal) {
+        do throws(SessionManagerError) {
+            if try await messages.info.metadata(session.id, principal: caller.principal) != nil { return }
+            try await messages.streams.delete(stream.name.streamID(session: session.id))
+        } catch {
+            throw Refusal(error)
+        }
+        throw Refusal(.notFound, .sessionNotFound)
     }
 
     /// - Parameter request: the request of a GET; `nil` for the stream of a POST.
@@ -45,7 +61,11 @@ extension HTTPTransport {
                 return ServerSentEvent.message(message.data, cursor: cursor)
             }
         )
-        return Response(status: .ok, headers: ServerSentEvent.headers, body: response.body(watching: request))
+        return Response(
+            status: .ok,
+            headers: ServerSentEvent.headers(closing: request != nil && !configuration.servesHTTP2),
+            body: response.body(watching: request)
+        )
     }
 
     private func lastEvent(of request: Request) throws(Refusal) -> EventCursor? {
@@ -90,18 +110,14 @@ extension HTTPTransport {
 
     /// What the client needs before the first message: an id to resume from.
     func prelude(of stream: Exchange.OpenStream, after cursor: EventCursor?, for session: ActiveSession) -> ByteBuffer {
-        switch stream.opening.replay {
-        case .complete:
-            // The client has an id. A later one would make it skip what is replayed if the connection broke now.
-            return ServerSentEvent.comment("resumed")
-        case .none, .purged:
-            var buffer = ServerSentEvent.comment(stream.opening.replay == .purged ? "purged" : "open")
-            var priming = ServerSentEvent.priming(
-                EventCursor(stream: stream.name, eventID: stream.opening.position),
-                dispatched: session.protocolVersion >= .november2025
-            )
-            buffer.writeBuffer(&priming)
-            return buffer
-        }
+        // A client that resumes has an id already, unless what it stood for is gone.
+        if cursor != nil, stream.opening.replay == .complete { return ServerSentEvent.comment("resumed") }
+        var buffer = ServerSentEvent.comment(stream.opening.replay == .purged ? "purged" : "open")
+        var priming = ServerSentEvent.priming(
+            EventCursor(stream: stream.name, eventID: stream.opening.start),
+            dispatched: session.protocolVersion >= .november2025
+        )
+        buffer.writeBuffer(&priming)
+        return buffer
     }
 }

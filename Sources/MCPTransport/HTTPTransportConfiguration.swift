@@ -40,6 +40,11 @@ public struct HTTPTransportConfiguration: Sendable {
     /// How long a client may take to read what waits when its stream has ended. Default: 5 seconds.
     public var drainTime: Duration = .seconds(5)
 
+    /// Whether the application serves HTTP/2, alone or next to HTTP/1.1. The connection of a GET's stream ends with
+    /// the stream, and over HTTP/1.1 says so in advance with `Connection: close`, lest a proxy puts the next request
+    /// on it; HTTP/2 forbids that header. Default: `false`.
+    public var servesHTTP2 = false
+
     /// The default configuration.
     public init() {}
 }

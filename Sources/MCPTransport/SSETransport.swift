@@ -103,7 +103,11 @@ public struct SSETransport: Sendable {
                 }
             }
         )
-        return Response(status: .ok, headers: ServerSentEvent.headers, body: response.body(watching: request))
+        return Response(
+            status: .ok,
+            headers: ServerSentEvent.headers(closing: !configuration.servesHTTP2),
+            body: response.body(watching: request)
+        )
     }
 
     private func openStream(

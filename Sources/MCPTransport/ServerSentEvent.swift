@@ -4,12 +4,17 @@ import SessionManager
 
 /// Writes the lines of `text/event-stream`.
 enum ServerSentEvent {
-    static let headers: HTTPFields = [
-        .contentType: "text/event-stream",
-        .cacheControl: "no-cache, no-transform",
-        // Tells nginx and its kin to pass events on as they come.
-        .accelBuffering: "no",
-    ]
+    /// - Parameter closing: whether to say that the connection ends with the stream.
+    static func headers(closing: Bool) -> HTTPFields {
+        var headers: HTTPFields = [
+            .contentType: "text/event-stream",
+            .cacheControl: "no-cache, no-transform",
+            // Tells nginx and its kin to pass events on as they come.
+            .accelBuffering: "no",
+        ]
+        if closing { headers[.connection] = "close" }
+        return headers
+    }
 
     /// A message and its id. A line break in the message, which JSON allows between its tokens, starts a new `data`
     /// line, so that nothing in a message can pass for another field.

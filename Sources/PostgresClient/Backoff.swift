@@ -27,7 +27,7 @@ package struct Backoff: Sendable {
     package mutating func next(using generator: inout some RandomNumberGenerator) -> Duration {
         failures += 1
         defer { ceiling = min(cap, ceiling * 2) }
-        return ceiling / 2 + ceiling / 2 * Double.random(in: 0...1, using: &generator)
+        return ceiling / 2 + ceiling / 2 * Double.random(in: 0..<1, using: &generator)
     }
 
     /// The delay before the next attempt, after one more failure, from the system's random numbers.

@@ -25,7 +25,12 @@ final class ConnectionHandle {
         guard let started else { throw PostgresError(.systemResources, "no memory for a connection") }
         pointer = started
         self.logger = logger
-        guard PQstatus(pointer) != CONNECTION_BAD else { throw error(.invalidConfiguration) }
+        guard PQstatus(pointer) != CONNECTION_BAD else {
+            let error = error(.invalidConfiguration)
+            // A local socket can fail at once; what libpq says then begins like this. All else is about the options.
+            guard error.message.hasPrefix("connection to server") else { throw error }
+            throw self.error(.connectFailed)
+        }
         // Until it is connected, SQLSTATEs are to be had from the text of the message only.
         PQsetErrorVerbosity(pointer, PQERRORS_VERBOSE)
         PQsetNoticeReceiver(

@@ -395,9 +395,9 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
 
     private func finish() {
         while true {
+            while runQueue() {}
             let handlers = registrations.map { $0.value.handler }
             for handler in handlers { handler(.closing) }
-            while runQueue() {}
             let waiters: [CheckedContinuation<Void, Never>]? = lock.withLock {
                 guard queue.isEmpty else { return nil }
                 phase = .closed

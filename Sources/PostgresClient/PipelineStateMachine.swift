@@ -21,6 +21,8 @@ struct PipelineStateMachine<Request, Completion, Response> {
         case failure(PostgresError)
         /// A statement was skipped because an earlier one of the call failed.
         case aborted
+        /// A statement wants to transfer data, which a pipeline has no way out of.
+        case copy
         /// The end of a statement's results (a NULL from `PQgetResult`).
         case endOfStatement
         /// The end of a call.
@@ -121,6 +123,8 @@ struct PipelineStateMachine<Request, Completion, Response> {
             }
         case .aborted:
             guard sent[0].failure != nil else { return giveUp("an aborted call that nothing had failed in") }
+        case .copy:
+            return giveUp("COPY is not for pipelines")
         case .endOfStatement:
             guard consecutiveEnds < 3 else { return giveUp("statements without results") }
             sent[0].preliminaries = max(0, sent[0].preliminaries - 1)
@@ -136,7 +140,7 @@ struct PipelineStateMachine<Request, Completion, Response> {
     private mutating func giveUp(_ message: String, _ call: SentCall? = nil) -> Action {
         // Back in its place, to be told with the others.
         if let call { sent.prepend(call) }
-        return .giveUp(PostgresError(.connectionLost, "the server's answers do not fit the calls: " + message))
+        return .giveUp(PostgresError(.connectionLost, "the pipeline is broken: " + message))
     }
 
     /// A caller no longer waits. Returns whom to tell, unless the call is over. If it was not sent yet it never is.

@@ -258,14 +258,12 @@ package actor PostgresConnection {
     }
 
     private func perform(_ request: Request) async throws(PostgresError) -> PostgresResult {
-        guard handle != nil else { throw notOpen() }
         let id = machine.nextID()
         let outcome = await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: Continuation) in
-                guard !Task.isCancelled else {
-                    continuation.resume(returning: .failure(Self.cancelled))
-                    return
-                }
+                // Looked at here, where nothing can come in between any more.
+                guard handle != nil else { return continuation.resume(returning: .failure(notOpen())) }
+                guard !Task.isCancelled else { return continuation.resume(returning: .failure(Self.cancelled)) }
                 machine.submit(id, request, continuation)
                 sendWaiting()
             }
@@ -289,12 +287,14 @@ package actor PostgresConnection {
         while let request = machine.nextRequest() {
             guard let sent = send(request, handle.pointer) else {
                 // Not synchronized, so whatever part of it was sent is never committed.
-                return end(loss(handle))
+                return lose(handle)
             }
             machine.sent(sent.statement, preliminaries: sent.preliminaries)
-            guard PQpipelineSync(handle.pointer) == 1 else { return end(loss(handle)) }
+            guard PQpipelineSync(handle.pointer) == 1 else { return lose(handle) }
             flush(handle)
         }
+        // A full socket makes libpq read while it writes, and what it has read no descriptor reports any more.
+        receive(handle)
     }
 
     /// Hands the statements of a call to libpq, all but the synchronization; `nil` if libpq does not take them.
@@ -341,7 +341,7 @@ package actor PostgresConnection {
 
     private func flush(_ handle: ConnectionHandle) {
         let status = PQflush(handle.pointer)
-        guard status >= 0 else { return end(loss(handle)) }
+        guard status >= 0, PQstatus(handle.pointer) != CONNECTION_BAD else { return lose(handle) }
         machine.isOutputBlocked = status == 1
         guard watchesForWriting != machine.isOutputBlocked else { return }
         do {
@@ -361,8 +361,8 @@ package actor PostgresConnection {
             return end(PostgresError(.closed, "its event loop was closed"))
         }
         let isAlive = !readiness.contains(.readable) || PQconsumeInput(handle.pointer) == 1
+        guard isAlive else { return lose(handle) }
         receive(handle)
-        guard isAlive else { return end(loss(handle)) }
         if machine.isOutputBlocked { flush(handle) }
         sendWaiting()
     }
@@ -404,15 +404,19 @@ package actor PostgresConnection {
         case PGRES_PIPELINE_ABORTED:
             PQclear(result)
             return .aborted
+        case PGRES_COPY_IN, PGRES_COPY_OUT, PGRES_COPY_BOTH:
+            PQclear(result)
+            return .copy
         default:
-            // COPY too: libpq refuses it in a pipeline.
             defer { PQclear(result) }
             return .failure(PostgresError(result: result))
         }
     }
 
-    private func loss(_ handle: ConnectionHandle) -> PostgresError {
+    /// The connection is broken. What the server said last may still be in libpq's buffer.
+    private func lose(_ handle: ConnectionHandle) {
+        receive(handle)
         let said = handle.endOfSession ?? handle.error(.connectionLost)
-        return PostgresError(.connectionLost, said.message, sqlState: said.sqlState)
+        end(PostgresError(.connectionLost, said.message, sqlState: said.sqlState))
     }
 }

@@ -43,6 +43,8 @@ public actor InMemorySessionStore {
         var leftAfter: EventID?
         /// Events of this stream up to this one can no longer be replayed.
         var purgedThrough: EventID
+        /// Where the stream starts, as long as it holds messages for a session that has not opened it yet.
+        var waitingSince: EventID?
     }
 
     private struct Entry {
@@ -107,16 +109,21 @@ extension InMemorySessionStore {
         }
         stream.held = (holder, controller)
         stream.leftAfter = nil
+        let waitingSince = stream.waitingSince
+        stream.waitingSince = nil
         streams[id] = stream
         touch(sessionID)
 
-        guard let last = options.lastEventID else { return StreamOpening(replay: .none, position: lastEventID) }
+        // Messages may wait for a stream that its session has not opened yet.
+        guard let last = options.lastEventID ?? waitingSince else {
+            return StreamOpening(replay: .none, position: lastEventID)
+        }
         let purged = id == sessionID ? max(stream.purgedThrough, broadcastsPurgedThrough) : stream.purgedThrough
         guard last >= purged else { return StreamOpening(replay: .purged, position: lastEventID) }
         for entry in log where entry.message.eventID > last && isFor(entry, stream: id, of: sessionID) {
             guard deliver(entry.message, to: id) else { break }
         }
-        return StreamOpening(replay: .complete, position: lastEventID)
+        return StreamOpening(replay: .complete, position: lastEventID, start: last)
     }
 
     func detach(_ id: String, holder: Holder) {
@@ -142,7 +149,10 @@ extension InMemorySessionStore {
         }
         return ids.map { id in
             guard streams[id] != nil || sessions[id] != nil else { return .unknownSession }
-            if streams[id] == nil { streams[id] = newStream(of: id) }
+            if streams[id] == nil {
+                streams[id] = newStream(of: id)
+                streams[id]?.waitingSince = lastEventID
+            }
             let message = append(data, to: id)
             deliver(message, to: id)
             return .sent(message.eventID)

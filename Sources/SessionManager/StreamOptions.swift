@@ -36,9 +36,16 @@ public struct StreamOpening: Sendable, Hashable {
     /// Every message after this event is delivered live.
     public var position: EventID
 
+    /// Every message after this event is handed over, replayed or live: where a client can resume from before it has
+    /// seen one.
+    public var start: EventID
+
     /// The result of opening a stream.
-    public init(replay: Replay, position: EventID) {
+    ///
+    /// - Parameter start: Default: `nil`, the position; right unless something is replayed.
+    public init(replay: Replay, position: EventID, start: EventID? = nil) {
         self.replay = replay
         self.position = position
+        self.start = start ?? position
     }
 }

@@ -461,7 +461,9 @@ actor StreamNode {
             case "purged": .purged
             default: .none
             }
-        return .opened(StreamOpening(replay: replay, position: position))
+        return .opened(
+            StreamOpening(replay: replay, position: position, start: replayAfter.map(EventID.init(rawValue:)))
+        )
     }
 
     /// Lets go of a stream whose client is gone.

@@ -9,6 +9,10 @@ extension NotesHandler {
         case addTool = "add_tool"
         case echo
         case bigMessage = "big_message"
+        case count
+        case askModel = "ask_model"
+        case askUser = "ask_user"
+        case listRoots = "list_roots"
 
         var description: JSONValue {
             switch self {
@@ -22,6 +26,15 @@ extension NotesHandler {
                     "Sends a large message to this session's stream.",
                     ["bytes": "integer"]
                 )
+            case .count:
+                NotesHandler.tool(
+                    self.rawValue,
+                    "Counts, ten times a second, and says how far it is.",
+                    ["to": "integer"]
+                )
+            case .askModel: NotesHandler.tool(self.rawValue, "Asks the client's model.", ["question": "string"])
+            case .askUser: NotesHandler.tool(self.rawValue, "Asks the client's user.", ["question": "string"])
+            case .listRoots: NotesHandler.tool(self.rawValue, "Lists the client's roots.", [:])
             }
         }
     }
@@ -81,6 +94,57 @@ extension NotesHandler {
             else { throw WrongArguments(text: "bytes must be a whole number from 1 to 67108864.") }
             try await context.notifySession(NotesHandler.message(.string(String(repeating: "x", count: bytes))))
             return "Sent \(bytes) bytes."
+        case .count:
+            guard let end = arguments["to"]?.integer, (1...1000).contains(end) else {
+                throw WrongArguments(text: "to must be a whole number from 1 to 1000.")
+            }
+            for number in 1...end {
+                try await context.reportProgress(Double(number), total: Double(end))
+                try await Task.sleep(for: .milliseconds(100))
+            }
+            return "Counted to \(end)."
+        case .askModel:
+            return try await askModel(string("question", in: arguments), context)
+        case .askUser:
+            return try await askUser(string("question", in: arguments), context)
+        case .listRoots:
+            try NotesHandler.require("roots", of: context)
+            return try await context.request("roots/list", timeout: .seconds(30)).text
+        }
+    }
+
+    private func askModel(_ question: String, _ context: MCPContext) async throws -> String {
+        try NotesHandler.require("sampling", of: context)
+        let answer = try await context.request(
+            "sampling/createMessage",
+            params: [
+                "messages": [["role": "user", "content": ["type": "text", "text": .string(question)]]],
+                "maxTokens": 500,
+            ]
+        )
+        return answer["content"]?["text"]?.string ?? answer.text
+    }
+
+    private func askUser(_ question: String, _ context: MCPContext) async throws -> String {
+        try NotesHandler.require("elicitation", of: context)
+        let answer = try await context.request(
+            "elicitation/create",
+            params: [
+                "message": .string(question),
+                "requestedSchema": [
+                    "type": "object",
+                    "properties": ["answer": ["type": "string"]],
+                    "required": ["answer"],
+                ],
+            ]
+        )
+        guard answer["action"] == "accept" else { return "The user did not answer." }
+        return answer["content"]?["answer"]?.string ?? answer.text
+    }
+
+    private static func require(_ capability: String, of context: MCPContext) throws {
+        guard context.session.clientCapabilities?[capability] != nil else {
+            throw WrongArguments(text: "The client does not offer \(capability).")
         }
     }
 

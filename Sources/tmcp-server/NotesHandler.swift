@@ -18,6 +18,8 @@ struct NotesHandler: MCPHandler {
         case "resources/read": try await readNote(request)
         case "resources/subscribe": try await subscribe(request, context)
         case "resources/unsubscribe": try await unsubscribe(request, context)
+        case "prompts/list": NotesHandler.prompts
+        case "prompts/get": try await getPrompt(request)
         case "tools/list": try await listTools()
         case "tools/call": try await callTool(request, context)
         default: throw MCPError.methodNotFound(request.method)
@@ -27,6 +29,7 @@ struct NotesHandler: MCPHandler {
     private static let greeting: JSONValue = [
         "capabilities": [
             "logging": [:],
+            "prompts": [:],
             "resources": ["subscribe": true],
             "tools": ["listChanged": true],
         ],
@@ -39,6 +42,28 @@ struct NotesHandler: MCPHandler {
             ["uriTemplate": "note://{name}", "name": "note", "title": "Note", "mimeType": "text/plain"]
         ]
     ]
+
+    private static let prompts: JSONValue = [
+        "prompts": [
+            [
+                "name": "summarize",
+                "description": "Asks for a summary of a note.",
+                "arguments": [["name": "name", "description": "The name of the note.", "required": true]],
+            ]
+        ]
+    ]
+
+    // MARK: Prompts
+
+    private func getPrompt(_ request: MCPRequest) async throws -> JSONValue {
+        guard request.params["name"] == "summarize" else { throw MCPError.invalidParams("unknown prompt") }
+        guard let name = request.params["arguments"]?["name"]?.string.flatMap(NoteName.init(_:)) else {
+            throw MCPError.invalidParams("name must be \(NotesDatabase.nameRule)")
+        }
+        guard let note = try await notes.note(name.text) else { throw MCPError.resourceNotFound(name.uri) }
+        let text = "Summarize this note in one sentence.\n\n\(note.text)"
+        return ["messages": [["role": "user", "content": ["type": "text", "text": .string(text)]]]]
+    }
 
     // MARK: Logging
 

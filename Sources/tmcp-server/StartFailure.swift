@@ -18,8 +18,10 @@ struct StartFailure: Error {
             }
     }
 
+    private static let reachDatabase = "Check --database-url, and that the server runs and lets you in"
+
     private static func sentence(_ error: SessionManagerError) -> String {
-        joined(error.message, error.hint)
+        joined(error.message, error.hint ?? (error.code == .unreachable ? reachDatabase : nil))
     }
 
     private static func sentence(_ error: PostgresError) -> String {
@@ -27,10 +29,7 @@ struct StartFailure: Error {
         case .invalidConfiguration:
             return joined(error.message, error.hint ?? "Give --database-url postgresql://user@host:port/database")
         case .connectFailed, .connectTimeout:
-            let hint = "Check --database-url, and that the server runs and lets you in"
-            // libpq adds its own advice in the lines that follow.
-            let reason = error.message.split(whereSeparator: \.isNewline).first ?? "no answer"
-            return joined("the database cannot be reached: \(reason)", hint)
+            return joined("the database cannot be reached: \(error.message)", reachDatabase)
         case .server where error.sqlState == "42501":
             let hint = "Let an administrator create the schema demo and grant it to this role"
             return joined("the role may not create the notes: \(error.message)", hint)
@@ -50,8 +49,9 @@ struct StartFailure: Error {
 
     private static func joined(_ message: String, _ hint: String?) -> String {
         let parts = [message, hint].compactMap { $0 }.map { part in
-            let line = part.split(whereSeparator: \.isNewline).joined(separator: " ")
-            return escaped(line.hasSuffix(".") ? String(line.dropLast()) : line)
+            // libpq adds its own advice in the lines that follow.
+            let line = part.prefix { !$0.isNewline }
+            return escaped(String(line.hasSuffix(".") ? line.dropLast() : line))
         }
         return parts.joined(separator: ": ")
     }

@@ -79,11 +79,12 @@ struct TMCPServer: AsyncParsableCommand {
         let info = PostgresInfoSessionManager(sharing: streams)
         let notes = try NotesDatabase(connectionString: connectionString, logger: logger)
 
-        let transport = HTTPTransport(
-            handler: NotesHandler(notes: notes, streams: streams),
-            sessionManager: (streams, info)
-        )
-        let application = application(transport, logger: logger) {
+        let handler = NotesHandler(notes: notes, streams: streams)
+        let router = Router()
+        router.add(middleware: HTTPTransport(handler: handler, sessionManager: (streams, info)).middleware())
+        router.add(middleware: SSETransport(handler: handler, sessionManager: (streams, info)).middleware())
+        router.get("/health") { _, _ in "ok\n" }
+        let application = application(router, logger: logger) {
             try await streams.waitUntilReady()
             try await info.waitUntilReady()
             try await notes.install(store: store)
@@ -105,13 +106,10 @@ struct TMCPServer: AsyncParsableCommand {
     }
 
     private func application(
-        _ transport: HTTPTransport,
+        _ router: Router<BasicRequestContext>,
         logger: Logger,
         prepare: @escaping @Sendable () async throws -> Void
     ) -> some ApplicationProtocol {
-        let router = Router()
-        router.add(middleware: transport.middleware())
-        router.get("/health") { _, _ in "ok\n" }
         var application = Application(
             router: router,
             configuration: .init(address: .hostname(host, port: port)),

@@ -273,7 +273,7 @@ import Testing
             status: 200,
             headers: [
                 "content-type": "text/event-stream", "x-accel-buffering": "no",
-                "cache-control": "no-cache, no-transform",
+                "cache-control": "no-cache, no-transform", "connection": "close",
             ]
         ),
         Rule(says: "a GET without a session is 400", request: TestServer.get(session: nil), status: 400),

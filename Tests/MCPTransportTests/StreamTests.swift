@@ -167,6 +167,19 @@ import Testing
         }
     }
 
+    @Test("A session that ends while its stream is being opened leaves no stream behind")
+    func deletionWhileOpening() async throws {
+        let store = InMemorySessionStore()
+        let info = InMemoryInfoSessionManager(store: store)
+        let base = InMemoryStreamSessionManager(store: store)
+        let streams = EndingStreams(base: base) { id in _ = try? await info.delete(id, principal: nil) }
+        try await TestServer.run(store: store, streams: streams) { server in
+            let session = try await server.startSession()
+            #expect(try await server.exchange(TestServer.get(session: session)).status == 404)
+            #expect(try await !base.has(session))
+        }
+    }
+
     @Test("A stream whose messages are gone says so and goes on live")
     func purged() async throws {
         var limits = InMemorySessionStore.Limits()
@@ -433,5 +446,38 @@ struct SpyStreams: StreamSessionManager {
     func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int {
         count()
         return 0
+    }
+}
+
+/// Does something between the moment when a stream is asked for and the moment when it is opened.
+struct EndingStreams: StreamSessionManager {
+    let base: InMemoryStreamSessionManager
+    let beforeOpening: @Sendable (String) async -> Void
+
+    func create(
+        _ id: String,
+        controller: any StreamController,
+        options: StreamOptions
+    ) async throws(SessionManagerError) -> StreamOpening {
+        await beforeOpening(id)
+        return try await base.create(id, controller: controller, options: options)
+    }
+
+    func detach(_ id: String) async throws(SessionManagerError) { try await base.detach(id) }
+
+    func delete(_ id: String) async throws(SessionManagerError) { try await base.delete(id) }
+
+    func has(_ id: String) async throws(SessionManagerError) -> Bool { try await base.has(id) }
+
+    func send(_ sessions: [String]?, data: String) async throws(SessionManagerError) -> [SendReceipt] {
+        try await base.send(sessions, data: data)
+    }
+
+    func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int {
+        try await base.publish(uri, data: data)
+    }
+
+    func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int {
+        try await base.log(level, data: data)
     }
 }

@@ -60,15 +60,34 @@ import Testing
         #expect(await InMemorySessionTests.drain(new) == ["2", "3", "4"])
     }
 
-    @Test("A new stream is live from now on")
+    @Test("A stream that is opened anew is live from now on")
     func newStream() async throws {
-        try await info.start("a", metadata: SessionMetadata(), principal: nil)
+        try await streams.create("a", controller: MessageStream().controller)
+        try await streams.detach("a")
         try await streams.send(["a"], data: "before")
         let stream = MessageStream()
         let opening = try await streams.create("a", controller: stream.controller)
         #expect(opening.replay == .none)
+        #expect(opening.start == opening.position)
         try await streams.send(["a"], data: "after")
         #expect(await InMemorySessionTests.drain(stream) == ["after"])
+    }
+
+    @Test("What was sent to a session before it opened its stream waits for it")
+    func waitingMessages() async throws {
+        try await info.start("a", metadata: SessionMetadata(), principal: nil)
+        let receipts = try await streams.send(["a"], data: "1")
+        try await streams.send(["a"], data: "2")
+        let stream = MessageStream()
+        let opening = try await streams.create("a", controller: stream.controller)
+        #expect(opening.replay == .complete)
+        guard case .sent(let first) = receipts[0] else { throw SessionManagerError(.database, "not sent") }
+        #expect(opening.start < first)
+        #expect(await InMemorySessionTests.drain(stream) == ["1", "2"])
+        // A client whose connection broke before it saw anything resumes from there.
+        let again = MessageStream()
+        try await streams.create("a", controller: again.controller, options: .init(lastEventID: opening.start))
+        #expect(await InMemorySessionTests.drain(again) == ["1", "2"])
     }
 
     @Test("A stream that another process holds is taken over by a resume and by nothing else")

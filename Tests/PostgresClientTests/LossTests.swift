@@ -1,0 +1,154 @@
+import Foundation
+@testable import PostgresClient
+import Testing
+
+@Suite("Losing a connection", .timeLimit(.minutes(2)))
+struct LossTests {
+    /// Collects what the close handler is told.
+    private struct Closings: Sendable {
+        let stream: AsyncStream<PostgresError>
+        let continuation: AsyncStream<PostgresError>.Continuation
+
+        init() {
+            (stream, continuation) = AsyncStream<PostgresError>.makeStream()
+        }
+
+        var handler: PostgresConnection.CloseHandler {
+            { [continuation] in continuation.yield($0) }
+        }
+
+        func first() async -> PostgresError? {
+            for await error in stream { return error }
+            return nil
+        }
+
+        func all() async -> [PostgresError] {
+            continuation.finish()
+            var errors: [PostgresError] = []
+            for await error in stream { errors.append(error) }
+            return errors
+        }
+    }
+
+    @Test("When the server ends the session, the call that it was at is undone and those behind it were not begun")
+    func terminated() async throws {
+        let closings = Closings()
+        try await withConnection(onClose: closings.handler) { connection in
+            let processID = await connection.backendProcessID
+            let current = Task { try await connection.query("SELECT pg_sleep(60)") }
+            try await ServerObserver.waitUntilSleeping(processID)
+            let sent = Task(executorPreference: connection.eventLoop) { try await connection.query("SELECT 1") }
+            // More than the socket holds while the server does not read.
+            let big = String(repeating: "x", count: 10_000_000)
+            let partly = Task(executorPreference: connection.eventLoop) {
+                try await connection.query("SELECT length($1)", [.text(big)])
+            }
+            let unsent = Task(executorPreference: connection.eventLoop) { try await connection.query("SELECT 3") }
+            try await ServerObserver.terminate(processID)
+            let error = try await postgresError { _ = try await current.value }
+            #expect(error.code == .server)
+            #expect(error.sqlState == "57P01")
+            #expect(error.endsSession)
+            for task in [sent, partly, unsent] {
+                #expect(try await postgresError { _ = try await task.value }.code == .notExecuted)
+            }
+            let reason = await closings.first()
+            #expect(reason?.code == .connectionLost)
+            let late = try await postgresError { _ = try await connection.query("SELECT 4") }
+            #expect(late.code == .notExecuted)
+            #expect(await connection.isClosed)
+        }
+    }
+
+    @Test("When an idle session is ended, the owner is told, with the server's SQLSTATE")
+    func idle() async throws {
+        let closings = Closings()
+        try await withConnection(onClose: closings.handler) { connection in
+            try await ServerObserver.terminate(await connection.backendProcessID)
+            let reason = await closings.first()
+            #expect(reason?.code == .connectionLost)
+            #expect(reason?.sqlState == "57P01")
+        }
+    }
+
+    @Test("When the network fails, a call that was sent has an unknown outcome")
+    func network() async throws {
+        let relay = try Relay()
+        let closings = Closings()
+        try await withConnection(relay.configuration(), onClose: closings.handler) { connection in
+            let sleeping = Task { try await connection.query("SELECT pg_sleep(60)") }
+            try await ServerObserver.waitUntilSleeping(await connection.backendProcessID)
+            let big = String(repeating: "x", count: 50_000_000)
+            let partly = Task(executorPreference: connection.eventLoop) {
+                try await connection.query("SELECT length($1)", [.text(big)])
+            }
+            // Not before the connection has taken up the big one.
+            await Task(executorPreference: connection.eventLoop) { await Task.yield() }.value
+            _ = await connection.isClosed
+            let unsent = Task(executorPreference: connection.eventLoop) { try await connection.query("SELECT 3") }
+            await Task(executorPreference: connection.eventLoop) { await Task.yield() }.value
+            _ = await connection.isClosed
+            await relay.cut()
+            #expect(try await postgresError { _ = try await sleeping.value }.code == .outcomeUnknown)
+            #expect(try await postgresError { _ = try await partly.value }.code == .outcomeUnknown)
+            #expect(try await postgresError { _ = try await unsent.value }.code == .notExecuted)
+            #expect(await closings.first()?.code == .connectionLost)
+            try await ServerObserver.terminate(await connection.backendProcessID)
+        }
+    }
+
+    @Test("Closing ends the calls under way, and tells the owner once")
+    func closed() async throws {
+        let closings = Closings()
+        try await withConnection(onClose: closings.handler) { connection in
+            let processID = await connection.backendProcessID
+            let sleeping = Task { try await connection.query("SELECT pg_sleep(60)") }
+            try await ServerObserver.waitUntilSleeping(processID)
+            await connection.close()
+            await connection.close()
+            #expect(try await postgresError { _ = try await sleeping.value }.code == .outcomeUnknown)
+            #expect(try await postgresError { _ = try await connection.query("SELECT 1") }.code == .notExecuted)
+            try await ServerObserver.terminate(processID)
+        }
+        #expect(await closings.all().map(\.code) == [.closed])
+    }
+
+    @Test("A connection whose loop is closed is closed")
+    func loopClosed() async throws {
+        let closings = Closings()
+        let loop = try EventLoop()
+        let connection = try await PostgresConnection.connect(
+            configuration: TestDatabase.configuration(),
+            on: loop,
+            logger: TestDatabase.logger,
+            onClose: closings.handler
+        )
+        await loop.closeAndWait()
+        #expect(await closings.all().map(\.code) == [.closed])
+        #expect(try await postgresError { _ = try await connection.query("SELECT 1") }.code == .notExecuted)
+    }
+
+    @Test("A thousand calls under way when the session ends each get an answer")
+    func manyCalls() async throws {
+        try await withConnection { connection in
+            let processID = await connection.backendProcessID
+            let calls = (0..<1_000).map { number in
+                Task { try await connection.query(number == 500 ? "SELECT pg_sleep(60)" : "SELECT 1") }
+            }
+            try await ServerObserver.waitUntilSleeping(processID)
+            try await ServerObserver.terminate(processID)
+            var codes: [PostgresError.Code?: Int] = [:]
+            for call in calls {
+                do {
+                    _ = try await call.value
+                    codes[nil, default: 0] += 1
+                } catch let error as PostgresError {
+                    codes[error.code, default: 0] += 1
+                }
+            }
+            #expect(codes.values.reduce(0, +) == 1_000)
+            #expect(codes[.server] == 1)
+            #expect(codes[.outcomeUnknown] == nil)
+        }
+    }
+}
