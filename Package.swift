@@ -86,6 +86,18 @@ let package = Package(
             swiftSettings: settings
         ),
         .executableTarget(
+            name: "tmcp-bench",
+            dependencies: [
+                "CLibPQ",
+                "PostgresClient",
+                "SessionManager",
+                "SessionManagerPostgres",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
             name: "readme-example",
             dependencies: ["SessionManager", "SessionManagerPostgres"],
             path: "Tests/ReadmeExample",

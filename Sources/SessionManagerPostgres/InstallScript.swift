@@ -1056,7 +1056,7 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
     number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
-    wanted text[];
+    are_wanted boolean[];
     created bigint[];
     last_before bigint;
     position_now bigint;
@@ -1070,8 +1070,11 @@ BEGIN
             MESSAGE = 'the ids of a batch must differ, and its arrays must have one element for each',
             HINT = 'Give every id once, and in the other arrays NULL where there is nothing to say.';
     END IF;
+    -- Called only for one that will not do: a call for each would be a fifth of all the work.
     PERFORM tmcp._check_id(a.id), tmcp._check_id(coalesce(a.session_id, a.id))
-    FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id);
+    FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
+    WHERE (octet_length(a.id) BETWEEN 1 AND 1024
+           AND octet_length(coalesce(a.session_id, a.id)) BETWEEN 1 AND 1024) IS NOT TRUE;
 
     PERFORM tmcp._hold_node(s, attach_batch.node);
     -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
@@ -1082,10 +1085,12 @@ BEGIN
           ORDER BY 1) AS named
     CROSS JOIN LATERAL (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = named.id FOR KEY SHARE) AS x;
     -- What belongs to a session of another principal is as if it did not exist, and is left alone.
-    SELECT array_agg(a.id ORDER BY a.id) INTO wanted
-    FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals) AS a (id, session_id, principal)
-    WHERE coalesce((SELECT x.principal IS NOT DISTINCT FROM a.principal
-                    FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)), true);
+    SELECT array_agg(coalesce((SELECT x.principal IS NOT DISTINCT FROM a.principal
+                               FROM tmcp.sessions AS x
+                               WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)), true)
+                     ORDER BY a.place) INTO are_wanted
+    FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals)
+        WITH ORDINALITY AS a (id, session_id, principal, place);
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
     -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
@@ -1093,8 +1098,8 @@ BEGIN
         INSERT INTO tmcp.streams AS st (store, id, session_id, node, starts_after, attached_after, detached_at)
         SELECT s.store, a.id, coalesce(a.session_id, a.id), attach_batch.node,
                last_before, last_before, NULL
-        FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
-        WHERE a.id = ANY (wanted)
+        FROM unnest(attach_batch.ids, attach_batch.session_ids, are_wanted) AS a (id, session_id, is_wanted)
+        WHERE a.is_wanted
         ORDER BY a.id COLLATE "C"
         ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
         RETURNING st.stream
@@ -1110,9 +1115,10 @@ BEGIN
                st.stream = ANY (created) AS is_created,
                greatest(st.starts_after, st.purged_through,
                         CASE WHEN st.id = st.session_id THEN b.purged_through END) AS resumable_from
-        FROM unnest(attach_batch.ids, attach_batch.last_event_ids, attach_batch.session_ids, attach_batch.principals)
-            WITH ORDINALITY AS a (id, last_event_id, session_id, principal, place)
-        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = a.id AND a.id = ANY (wanted)
+        FROM unnest(attach_batch.ids, attach_batch.last_event_ids, attach_batch.session_ids, attach_batch.principals,
+                    are_wanted)
+            WITH ORDINALITY AS a (id, last_event_id, session_id, principal, is_wanted, place)
+        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = a.id AND a.is_wanted
             -- A stream is found only in its own session and by its session's principal: the id may come from a client.
             AND st.session_id = coalesce(a.session_id, st.session_id)
             AND NOT EXISTS (SELECT FROM tmcp.sessions AS x
@@ -1396,13 +1402,17 @@ Example: SELECT tmcp.has('tmcp', 'abc');$$;
 -- with targets * for a broadcast, or stream numbers between commas. Since a frame holds its event id, no two
 -- notifications are equal, and PostgreSQL drops none as a duplicate.
 
+-- In PL/pgSQL, which keeps its plan: with a pinned search_path an SQL function is not inlined, and is planned for every
+-- statement that calls it.
 CREATE FUNCTION tmcp._frame(event_id bigint, targets text, data text, inline_limit integer) RETURNS text
-LANGUAGE sql IMMUTABLE
+LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN octet_length(data) <= inline_limit
+BEGIN
+    RETURN CASE WHEN octet_length(data) <= inline_limit
         THEN event_id || ' ' || targets || ' ' || octet_length(data) || E'\n' || data
-        ELSE event_id || ' ' || targets || E' -\n' END
+        ELSE event_id || ' ' || targets || E' -\n' END;
+END
 $$;
 COMMENT ON FUNCTION tmcp._frame(bigint, text, text, integer) IS 'One frame of a notification.';
 
@@ -1536,12 +1546,19 @@ COMMENT ON FUNCTION tmcp._log(tmcp.stores, tmcp.log_level, text) IS
 CREATE FUNCTION tmcp.send_batch(store text, ids text[], data text[]) RETURNS bigint[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- A plan for the very arrays of a call would cost more than it saves.
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(send_batch.store);
     number_of_messages constant integer := coalesce(cardinality(send_batch.ids), 0);
+    longest_inline constant integer := (SELECT coalesce(max(octet_length(d)), 0)
+                                        FROM unnest(send_batch.data) AS d WHERE octet_length(d) <= s.inline_limit);
+    -- The head of a frame has 45 bytes at most, and a payload 7999.
+    frames_per_notification constant integer := 7999 / (45 + longest_inline);
     first_event_id bigint;
     streams bigint[];
+    nodes bigint[];
 BEGIN
     IF number_of_messages <> coalesce(cardinality(send_batch.data), 0) THEN
         RAISE EXCEPTION USING
@@ -1550,7 +1567,7 @@ BEGIN
                              number_of_messages, coalesce(cardinality(send_batch.data), 0)),
             HINT = 'Give one message for each id.';
     ELSIF number_of_messages = 0 THEN
-        RETURN ARRAY[]::bigint[];
+        RETURN '{}';
     END IF;
     PERFORM tmcp._check_message_size(
         (SELECT CASE WHEN bool_or(d IS NULL) THEN NULL ELSE max(octet_length(d)) END
@@ -1558,31 +1575,39 @@ BEGIN
 
     first_event_id := tmcp._next_event_ids(number_of_messages);
     -- 0 stands for all and NULL for nobody.
-    SELECT array_agg(CASE WHEN m.id IS NULL THEN 0 ELSE st.stream END ORDER BY m.place) INTO streams
-    FROM unnest(send_batch.ids) WITH ORDINALITY AS m (id, place)
-    LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = m.id;
+    SELECT array_agg(found.stream), array_agg(found.node) INTO streams, nodes
+    FROM (SELECT CASE WHEN m.id IS NULL THEN 0 ELSE st.stream END AS stream, st.node
+          FROM unnest(send_batch.ids) WITH ORDINALITY AS m (id, place)
+          LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = m.id
+          ORDER BY m.place) AS found;
 
     INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
     SELECT first_event_id + m.place - 1, s.store, nullif(m.stream, 0), m.data, r.slot
     FROM tmcp.rotation AS r, unnest(streams, send_batch.data) WITH ORDINALITY AS m (stream, data, place)
     WHERE m.stream IS NOT NULL;
 
-    -- The same frame as tmcp._frame makes, which would cost a call for each message. As many frames as fit go into one
-    -- notification: parts begin where the sum of the bytes before passes a multiple of what surely fits.
-    PERFORM pg_notify(packed.channel, packed.payload)
-    FROM (SELECT f.channel, string_agg(f.frame, '' ORDER BY f.place) AS payload
-          FROM (SELECT g.*, (sum(octet_length(g.frame)) OVER (PARTITION BY g.node ORDER BY g.place)
-                             - octet_length(g.frame)) / (8000 - max(octet_length(g.frame)) OVER (PARTITION BY g.node))
-                            AS part
-                FROM (SELECT n.node, n.channel, m.place, concat(
-                          first_event_id + m.place - 1, ' ', coalesce(nullif(m.stream, 0)::text, '*'), ' ',
-                          CASE WHEN octet_length(m.data) <= s.inline_limit
-                              THEN octet_length(m.data) || E'\n' || m.data ELSE E'-\n' END) AS frame
-                      FROM unnest(streams, send_batch.data) WITH ORDINALITY AS m (stream, data, place)
-                      LEFT JOIN tmcp.streams AS st ON st.stream = m.stream
-                      JOIN tmcp.nodes AS n ON n.node = st.node OR (m.stream = 0 AND n.store = s.store)) AS g) AS f
-          GROUP BY f.node, f.channel, f.part
-          ORDER BY f.node, f.part) AS packed;
+    -- The same frame as tmcp._frame makes, which would cost a call for each message.
+    PERFORM pg_notify(told.channel, told.payload)
+    FROM (SELECT n.channel, packed.payload
+          FROM (SELECT f.node, f.part, string_agg(
+                           concat(first_event_id + f.place - 1, ' ', coalesce(nullif(f.stream, 0)::text, '*'), ' ',
+                                  CASE WHEN octet_length(f.data) <= s.inline_limit
+                                      THEN octet_length(f.data) || E'\n' || f.data ELSE E'-\n' END),
+                           '' ORDER BY f.place) AS payload
+                FROM (SELECT g.*, (row_number() OVER (PARTITION BY g.node ORDER BY g.place) - 1)
+                                  / frames_per_notification AS part
+                      FROM (SELECT m.stream, m.node, m.data, m.place
+                            FROM unnest(streams, nodes, send_batch.data)
+                                WITH ORDINALITY AS m (stream, node, data, place)
+                            WHERE m.node IS NOT NULL
+                            UNION ALL
+                            SELECT m.stream, n.node, m.data, m.place
+                            FROM unnest(streams, send_batch.data) WITH ORDINALITY AS m (stream, data, place)
+                            JOIN tmcp.nodes AS n ON n.store = s.store
+                            WHERE m.stream = 0) AS g) AS f
+                GROUP BY f.node, f.part) AS packed
+          JOIN tmcp.nodes AS n USING (node)
+          ORDER BY packed.node, packed.part) AS told;
 
     RETURN (SELECT array_agg(CASE WHEN stream IS NOT NULL THEN first_event_id + place - 1 END ORDER BY place)
             FROM unnest(streams) WITH ORDINALITY AS m (stream, place));

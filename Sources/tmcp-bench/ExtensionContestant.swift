@@ -1,0 +1,62 @@
+import Logging
+import SessionManager
+import SessionManagerPostgres
+
+/// The extension and its Swift client, as a server process uses them.
+struct ExtensionContestant: Contestant {
+    private let streams: PostgresStreamSessionManager
+    private let sessions: PostgresInfoSessionManager
+    private let reception: Reception
+
+    init(databaseURL: String, reception: Reception) async throws {
+        streams = PostgresStreamSessionManager(
+            configuration: PostgresSessionConfiguration(connectionString: databaseURL),
+            logger: Logger(label: "tmcp-bench")
+        )
+        sessions = PostgresInfoSessionManager(sharing: streams)
+        self.reception = reception
+        let streams = streams
+        // Ends with the process.
+        Task { try await streams.run() }
+        try await streams.waitUntilReady()
+    }
+
+    func open(_ ids: [String]) async throws {
+        try await each(ids) { try await streams.create($0, controller: reception) }
+    }
+
+    func send(_ id: String, _ data: String) async throws {
+        try await streams.send([id], data: data)
+    }
+
+    func broadcast(_ data: String) async throws {
+        try await streams.send(nil, data: data)
+    }
+
+    func subscribe(_ ids: [String], to uri: String) async throws {
+        try await each(ids) {
+            try await sessions.setClientInfo($0, .object(["name": .string("bench")]), principal: nil)
+            try await sessions.addSubscription($0, uri: uri, principal: nil)
+        }
+    }
+
+    func publish(_ uri: String, _ data: String) async throws {
+        try await streams.publish(uri, data: data)
+    }
+
+    func resume(_ ids: [String], after event: Int64) async throws {
+        let options = StreamOptions(lastEventID: EventID(rawValue: event))
+        try await each(ids) { try await streams.create($0, controller: reception, options: options) }
+    }
+
+    func detach(_ ids: [String]) async throws {
+        try await each(ids) { try await streams.detach($0) }
+    }
+
+    private func each(_ ids: [String], _ action: @escaping @Sendable (String) async throws -> Void) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for id in ids { group.addTask { try await action(id) } }
+            try await group.waitForAll()
+        }
+    }
+}
