@@ -267,7 +267,7 @@ CREATE TABLE tmcp.settings (
 COMMENT ON TABLE tmcp.settings IS 'What holds for all stores. One row, or none while everything has its default.';
 COMMENT ON COLUMN tmcp.settings.singleton IS 'Makes sure that there is at most one row.';
 COMMENT ON COLUMN tmcp.settings.retention IS
-    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
+    'How long a message stays at least. Default: 5 minutes.';
 
 CREATE VIEW tmcp._effective_settings AS
     SELECT coalesce((SELECT s.retention FROM tmcp.settings AS s), interval '5 minutes') AS retention;
@@ -744,7 +744,8 @@ $$;
 COMMENT ON FUNCTION tmcp.set_retention(interval) IS
 $$Sets how long messages stay in the log, and lost streams resumable, in all stores.
 
-Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; after twice that a message is gone.
+Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; a message is gone after one and a
+half times that, or later while somebody reads the oldest part of the log.
 Returns: nothing.
 Errors: TM001 a value out of range.
 Who: the owner of the extension.
@@ -1735,7 +1736,7 @@ Errors: TM001 another kind.
 Example: SELECT tmcp.list_changed('tools');$$;
 
 -- Sending from inside somebody else's transaction: a row in the outbox, which a live node moves into the log after
--- commit. The transaction never holds the order lock, however long it runs and whatever its isolation level.
+-- commit. The transaction does not hold the order lock while it runs, however long and at whatever isolation level.
 
 CREATE FUNCTION tmcp._flush_outbox(s tmcp.stores) RETURNS bigint
 LANGUAGE plpgsql
@@ -2083,7 +2084,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tmcp.start_session(text, text, json, json, text, tmcp.log_level, text) IS
-$$Starts a session with everything that initialize brings. What is sent to it is kept from now on.
+$$Starts a session with everything that initialize brings. What is sent to it is kept from now on; without a stream for
+longer than messages are kept it counts as gone for senders, until it opens its stream.
 
 Arguments: store; id, 1 to 1024 bytes, drawn at random; client_info and client_capabilities, JSON of at most 64 KiB each,
 kept to the letter; principal, the authenticated user that the session is bound to, default none; log_level, default

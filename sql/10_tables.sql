@@ -224,7 +224,7 @@ CREATE TABLE tmcp.settings (
 COMMENT ON TABLE tmcp.settings IS 'What holds for all stores. One row, or none while everything has its default.';
 COMMENT ON COLUMN tmcp.settings.singleton IS 'Makes sure that there is at most one row.';
 COMMENT ON COLUMN tmcp.settings.retention IS
-    'How long a message stays at least; it is gone after twice that at the latest. Default: 5 minutes.';
+    'How long a message stays at least. Default: 5 minutes.';
 
 CREATE VIEW tmcp._effective_settings AS
     SELECT coalesce((SELECT s.retention FROM tmcp.settings AS s), interval '5 minutes') AS retention;

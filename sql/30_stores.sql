@@ -329,7 +329,8 @@ $$;
 COMMENT ON FUNCTION tmcp.set_retention(interval) IS
 $$Sets how long messages stay in the log, and lost streams resumable, in all stores.
 
-Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; after twice that a message is gone.
+Arguments: retention, the least time, 1 second to 7 days, default 5 minutes; a message is gone after one and a
+half times that, or later while somebody reads the oldest part of the log.
 Returns: nothing.
 Errors: TM001 a value out of range.
 Who: the owner of the extension.

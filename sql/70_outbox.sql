@@ -1,5 +1,5 @@
 -- Sending from inside somebody else's transaction: a row in the outbox, which a live node moves into the log after
--- commit. The transaction never holds the order lock, however long it runs and whatever its isolation level.
+-- commit. The transaction does not hold the order lock while it runs, however long and at whatever isolation level.
 
 CREATE FUNCTION tmcp._flush_outbox(s tmcp.stores) RETURNS bigint
 LANGUAGE plpgsql

@@ -170,7 +170,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tmcp.start_session(text, text, json, json, text, tmcp.log_level, text) IS
-$$Starts a session with everything that initialize brings. What is sent to it is kept from now on.
+$$Starts a session with everything that initialize brings. What is sent to it is kept from now on; without a stream for
+longer than messages are kept it counts as gone for senders, until it opens its stream.
 
 Arguments: store; id, 1 to 1024 bytes, drawn at random; client_info and client_capabilities, JSON of at most 64 KiB each,
 kept to the letter; principal, the authenticated user that the session is bound to, default none; log_level, default

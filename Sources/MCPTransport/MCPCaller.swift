@@ -4,7 +4,7 @@ public struct MCPCaller: Sendable {
     /// `nil`, nobody in particular.
     public var principal: String?
 
-    /// Anything the application wants its handler to have; see ``MCPContext/custom``. Default: `nil`.
+    /// Anything the application wants its handler to have; see ``MCPContext/custom(_:)``. Default: `nil`.
     public var custom: (any Sendable)?
 
     /// A caller.

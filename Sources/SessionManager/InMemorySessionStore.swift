@@ -14,7 +14,7 @@ public actor InMemorySessionStore {
         /// How many bytes of messages can be replayed. Default: 16 MiB.
         public var retainedBytes = 16 * 1_048_576
         /// The size of the largest message in bytes. Default: 16 MiB.
-        public var messageBytes = 16 * 1_048_576
+        public var messageBytes = 4 * 1_048_576
         /// How many sessions there may be. Default: `nil`, as many as come.
         public var sessions: Int?
         /// How many sessions one principal may have. Default: `nil`, as many as come.

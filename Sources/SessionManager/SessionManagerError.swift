@@ -36,7 +36,7 @@ public struct SessionManagerError: Error, Sendable, Hashable {
         case notRunning
         /// The caller's task was cancelled; the call may have been done or not.
         case cancelled
-        /// The call took longer than the statement timeout and was undone.
+        /// The call took longer than the statement timeout, or waited too long for a lock, and was undone.
         case timeout
         /// Anything else that PostgreSQL refused; see ``SessionManagerError/sqlState``.
         case database

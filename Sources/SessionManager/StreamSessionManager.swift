@@ -9,8 +9,8 @@ public protocol StreamSessionManager: Sendable {
     /// what is sent from now on, without a gap and without a duplicate, wherever the stream was held before.
     ///
     /// - Throws: ``SessionManagerError`` with code ``SessionManagerError/Code/streamHeld`` when another live process
-    ///   holds the stream and no last event id was given, ``SessionManagerError/Code/sessionLimitReached`` when the
-    ///   store is full, and ``SessionManagerError/Code/invalidArgument`` for an id that cannot be one.
+    ///   holds the stream and no last event id was given, ``SessionManagerError/Code/sessionNotFound`` when the session
+    ///   belongs to another principal, and ``SessionManagerError/Code/invalidArgument`` for an id that cannot be one.
     @discardableResult
     func create(
         _ id: String,
@@ -29,7 +29,7 @@ public protocol StreamSessionManager: Sendable {
     /// Whether the stream `id` is open in a process that is alive.
     func has(_ id: String) async throws(SessionManagerError) -> Bool
 
-    /// Sends `data` to the standalone streams of `sessions`, or to every open stream when `sessions` is `nil`.
+    /// Sends `data` to the standalone streams of `sessions`, or to those of every session when `sessions` is `nil`.
     ///
     /// - Returns: one receipt for each of `sessions`, in that order; for a broadcast, exactly one.
     /// - Throws: ``SessionManagerError`` with code ``SessionManagerError/Code/messageTooLarge`` when `data` is over the

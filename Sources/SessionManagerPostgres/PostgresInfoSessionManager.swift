@@ -8,7 +8,7 @@ public import SessionManager
 ///
 /// Share the connections of a ``PostgresStreamSessionManager`` of the same database with
 /// ``init(sharing:)``, or give it a database of its own. Every method is one call of a function of the extension
-/// `tmcp_session_manager`, and counts as activity of the session if it changes something.
+/// `tmcp_session_manager`. Setting anything and ``metadata(_:principal:)`` count as activity of the session.
 public struct PostgresInfoSessionManager: InfoSessionManager, Service {
     private let client: SessionClient
     private let isShared: Bool

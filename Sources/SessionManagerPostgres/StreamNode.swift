@@ -21,7 +21,7 @@ actor StreamNode {
         let continuation: CheckedContinuation<Bool, Never>
     }
 
-    /// Streams that one replay or fetch reads at most at a time, and their bytes.
+    /// Messages that one replay or fetch reads at most at a time, and their bytes.
     private static let pageCount: Int64 = 1000
     private static let pageBytes: Int64 = 262_144
 
