@@ -13,7 +13,7 @@ public actor InMemorySessionStore {
         public var retainedMessages = 10_000
         /// How many bytes of messages can be replayed. Default: 16 MiB.
         public var retainedBytes = 16 * 1_048_576
-        /// The size of the largest message in bytes. Default: 16 MiB.
+        /// The size of the largest message in bytes. Default: 4 MiB.
         public var messageBytes = 4 * 1_048_576
         /// How many sessions there may be. Default: `nil`, as many as come.
         public var sessions: Int?
