@@ -72,6 +72,9 @@ actor Batcher<Request: Sendable, Response: Sendable> {
         if isRunning { await withCheckedContinuation { stoppers.append($0) } }
     }
 
+    /// How many requests wait for the next call.
+    var waitingCount: Int { waiting.count }
+
     /// Has a request done, with others.
     func submit(_ request: Request, weight: Int = 1) async throws(SessionManagerError) -> Response {
         guard !isStopped else {

@@ -46,7 +46,7 @@ actor CallConnection {
             try await connect()
         } catch {
             await stop()
-            throw SessionManagerError(error)
+            throw SessionManagerError(connecting: error)
         }
     }
 
@@ -91,7 +91,9 @@ actor CallConnection {
                 }
             )
             // Lost before it was known here: then nobody says so any more.
-            guard await !connection.isClosed else { throw PostgresError(.connectFailed, "the connection was lost at once") }
+            guard await !connection.isClosed else {
+                throw PostgresError(.connectFailed, "the connection was lost at once")
+            }
             guard case .connecting = state else { return await connection.close() }
             state = .connected(connection)
             lastError = nil
@@ -107,6 +109,14 @@ actor CallConnection {
         state = .connecting
         lastError = reason
         lost?.yield()
+    }
+
+    /// Whether a pooler stands between the connection and the server.
+    var isPooled: Bool {
+        get async {
+            guard case .connected(let connection) = state else { return false }
+            return await connection.isPooled
+        }
     }
 
     // MARK: Calls

@@ -7,6 +7,8 @@ struct Installation: Sendable {
     let configuration: PostgresSessionConfiguration
     let calls: CallConnection
     let logger: Logger
+    /// Whether the server's files are used where it has them; `false` always takes the plain script.
+    var usesExtensionFiles = true
 
     /// Installs what is missing if the configuration says so; otherwise says what is missing.
     func ensure() async throws(SessionManagerError) {
@@ -38,9 +40,12 @@ struct Installation: Sendable {
     }
 
     private func install() async throws(SessionManagerError) {
-        let hasExtensionFiles = try await flag(
-            "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'tmcp_session_manager')"
-        )
+        var hasExtensionFiles = usesExtensionFiles
+        if hasExtensionFiles {
+            hasExtensionFiles = try await flag(
+                "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'tmcp_session_manager')"
+            )
+        }
         // Under the lock that the plain script takes too, so that of many processes one installs and the others find it.
         let script =
             hasExtensionFiles
@@ -132,14 +137,21 @@ struct Installation: Sendable {
             } catch  where error.sqlState == "TM012" {
                 // Another process has just created it.
             } catch  where error.sqlState == "42501" {
-                throw SessionManagerError(
-                    .storeNotFound,
-                    "store \(configuration.store) does not exist or was not granted, and this role may not create one",
-                    sqlState: error.sqlState,
-                    hint: "Let the owner of the extension run SELECT tmcp.create_store('\(configuration.store)') and "
-                        + "SELECT tmcp.grant_usage('\(configuration.store)', role)."
-                )
+                throw notGranted
             }
+        } catch  where error.sqlState == "42501" {
+            throw notGranted
         }
+    }
+
+    private var notGranted: SessionManagerError {
+        let store = configuration.store
+        return SessionManagerError(
+            .storeNotFound,
+            "store \(store) does not exist or was not granted, and this role may not create one",
+            sqlState: "42501",
+            hint: "Let the owner of the extension run SELECT tmcp.create_store('\(store)') and "
+                + "SELECT tmcp.grant_usage('\(store)', role)."
+        )
     }
 }

@@ -1,3 +1,5 @@
+import CoreMetrics
+
 /// Where the sessions are kept, and how this process talks to the database.
 public struct PostgresSessionConfiguration: Sendable {
     /// When a call counts as done.
@@ -84,6 +86,9 @@ public struct PostgresSessionConfiguration: Sendable {
     /// What the connections are called in `pg_stat_activity`, and this process in `tmcp.node_status`.
     /// Default: `tmcp`.
     public var applicationName: String
+
+    /// Where metrics go. Default: `nil`, the process's `MetricsSystem`.
+    var metricsFactory: (any MetricsFactory)?
 
     /// A configuration with the defaults of every option.
     public init(connectionString: String) {

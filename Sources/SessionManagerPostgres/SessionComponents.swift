@@ -1,3 +1,4 @@
+import CoreMetrics
 import Logging
 import PostgresClient
 import SessionManager
@@ -10,9 +11,11 @@ final class SessionComponents: Sendable {
     /// `nil` where the process does not listen, and so holds no streams.
     let node: StreamNode?
     let attaches: Batcher<StreamAttachment, StreamAttachment.Outcome>?
-    let metrics = SessionMetrics()
+    let metrics: SessionMetrics
 
     init(configuration: PostgresSessionConfiguration, holdsStreams: Bool, logger: Logger) throws(SessionManagerError) {
+        let metrics = SessionMetrics(factory: configuration.metricsFactory ?? MetricsSystem.factory)
+        self.metrics = metrics
         do throws(PostgresError) {
             let callConfiguration = try ConnectionConfiguration.calls(configuration)
             let listenerConfiguration = try ConnectionConfiguration.listener(configuration)
@@ -48,7 +51,11 @@ final class SessionComponents: Sendable {
                 )
             }
         } catch {
-            throw SessionManagerError(error)
+            var failure = SessionManagerError(error)
+            if failure.code == .configuration, failure.hint == nil {
+                failure.hint = "Give a URI such as postgresql://user@host/database, or keywords and values of libpq."
+            }
+            throw failure
         }
     }
 

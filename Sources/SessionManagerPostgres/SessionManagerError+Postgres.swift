@@ -13,6 +13,21 @@ extension SessionManagerError {
         )
     }
 
+    /// What an error means to whoever starts a session manager, with what to do about it.
+    init(connecting error: PostgresError) {
+        self.init(error)
+        switch error.sqlState?.prefix(2) {
+        case "28":
+            code = .configuration
+            hint = hint ?? "Check the user and the password, and what pg_hba.conf allows them."
+        case "3D":
+            code = .configuration
+            hint = hint ?? "Create the database, or name another one in the connection string."
+        default:
+            hint = hint ?? "Check the host and the port in the connection string, and whether the server runs."
+        }
+    }
+
     /// The same for an error of either kind, where one statement can throw both.
     init(any error: any Error) {
         switch error {

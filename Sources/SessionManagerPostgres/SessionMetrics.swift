@@ -5,14 +5,25 @@ import SessionManager
 
 /// What the session manager counts, under names that begin with `tmcp.`.
 struct SessionMetrics: Sendable {
-    private let streams = Gauge(label: "tmcp.streams")
-    private let sends = Counter(label: "tmcp.sends")
-    private let delivered = Counter(label: "tmcp.delivered")
-    private let batchSize = Recorder(label: "tmcp.batch_size")
-    private let sendTime = Timer(label: "tmcp.send_time")
-    private let deliveryTime = Timer(label: "tmcp.delivery_time")
-    private let reconnects = Counter(label: "tmcp.reconnects")
-    private let fetched = Counter(label: "tmcp.fetched")
+    private let streams: Gauge
+    private let sends: Counter
+    private let delivered: Counter
+    private let batchSize: Recorder
+    private let sendTime: Timer
+    private let deliveryTime: Timer
+    private let reconnects: Counter
+    private let fetched: Counter
+
+    init(factory: any MetricsFactory) {
+        streams = Gauge(label: "tmcp.streams", factory: factory)
+        sends = Counter(label: "tmcp.sends", factory: factory)
+        delivered = Counter(label: "tmcp.delivered", factory: factory)
+        batchSize = Recorder(label: "tmcp.batch_size", factory: factory)
+        sendTime = Timer(label: "tmcp.send_time", factory: factory)
+        deliveryTime = Timer(label: "tmcp.delivery_time", factory: factory)
+        reconnects = Counter(label: "tmcp.reconnects", factory: factory)
+        fetched = Counter(label: "tmcp.fetched", factory: factory)
+    }
 
     /// `tmcp.streams`: open streams that this process holds.
     func holds(_ count: Int) { streams.record(count) }

@@ -163,7 +163,7 @@ actor StreamNode {
                 }
             )
         } catch {
-            throw SessionManagerError(error)
+            throw SessionManagerError(connecting: error)
         }
         listener = connection
         do throws(SessionManagerError) {
@@ -179,6 +179,8 @@ actor StreamNode {
             try await checkNotificationsArrive(on: connection, registration)
             // After LISTEN, so that nothing is sent to them unheard; and since what became of them meanwhile was not.
             try await changingStreams { () async throws(SessionManagerError) in try await reattach(registration) }
+            // Else what the log no longer has for a stream that was closed would count as missed by the node.
+            await detachRemaining()
             // Any of this may have been undone while the rest was under way.
             guard listener === connection, self.registration?.node == registration.node, !isStopped else {
                 throw SessionManagerError(.unreachable, "the listening connection was lost at once")
@@ -687,9 +689,9 @@ actor StreamNode {
                 guard result.rowCount > 1 else { return perform(registry.nodeCaughtUp(fetch)) }
                 try deliver { () throws(PostgresError) in
                     for row in result.rows.dropLast() {
-                        let message = StreamMessage(eventID: EventID(rawValue: try row.value(0)), data: try row.value(2))
+                        after = EventID(rawValue: try row.value(0))
+                        let message = StreamMessage(eventID: after, data: try row.value(2))
                         perform(registry.fetched(message, stream: try row.value(1), by: fetch))
-                        after = message.eventID
                     }
                 }
                 metrics.fetched(result.rowCount - 1)

@@ -191,12 +191,15 @@ struct RecoveryTests {
                         options: StreamOptions(sessionID: "missing")
                     )
                     try await database.query("ALTER ROLE \(role) NOLOGIN")
-                    try await database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '\(role)'")
+                    try await database.query(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '\(role)'"
+                    )
                     try await sender[0].send(["missing"], data: "1")
                     for _ in 0..<3 {
                         try await database.query("UPDATE tmcp.rotation SET rotated_at = now() - interval '1 hour'")
                         try await database.wait(
-                            until: "SELECT r.rotated_at > now() - interval '1 minute' FROM tmcp.cleanup(), tmcp.rotation AS r"
+                            until:
+                                "SELECT r.rotated_at > now() - interval '1 minute' FROM tmcp.cleanup(), tmcp.rotation AS r"
                         )
                     }
                     try await sender[0].send(["quiet"], data: "2")

@@ -66,7 +66,11 @@ actor Traffic {
         sourceLocation: SourceLocation = #_sourceLocation
     ) {
         let ids = received.map(\.eventID)
-        #expect(zip(ids, ids.dropFirst()).allSatisfy { $0 < $1 }, "out of order or twice", sourceLocation: sourceLocation)
+        #expect(
+            zip(ids, ids.dropFirst()).allSatisfy { $0 < $1 },
+            "out of order or twice",
+            sourceLocation: sourceLocation
+        )
         #expect(Set(received.map(\.data)).count == received.count, "twice", sourceLocation: sourceLocation)
         let events = Dictionary(received.map { ($0.data, $0.eventID) }) { first, _ in first }
         for (data, outcome) in outcomes[stream] ?? [:] {

@@ -1,0 +1,192 @@
+import PostgresClient
+import SessionManager
+import Synchronization
+import Testing
+
+@testable import SessionManagerPostgres
+
+@Suite("Requests that are batched", .timeLimit(.minutes(1)))
+struct BatcherTests {
+    /// Does what it is asked when the test lets it, and remembers the batches.
+    private actor Performer {
+        private(set) var batches: [[Int]] = []
+        private(set) var undone: [Int] = []
+        private var isOpen: Bool
+        private var waiting: [CheckedContinuation<Void, Never>] = []
+        private var arrivals: [(count: Int, continuation: CheckedContinuation<Void, Never>)] = []
+
+        init(isOpen: Bool = true) {
+            self.isOpen = isOpen
+        }
+
+        func open() {
+            isOpen = true
+            for continuation in waiting { continuation.resume() }
+            waiting = []
+        }
+
+        /// Returns when so many batches have arrived.
+        func arrived(_ count: Int) async {
+            if batches.count < count { await withCheckedContinuation { arrivals.append((count, $0)) } }
+        }
+
+        func perform(_ requests: [Int]) async throws(SessionManagerError) -> [String] {
+            batches.append(requests)
+            for arrival in arrivals where arrival.count <= batches.count { arrival.continuation.resume() }
+            arrivals.removeAll { $0.count <= batches.count }
+            if !isOpen { await withCheckedContinuation { waiting.append($0) } }
+            if requests.contains(13) { throw SessionManagerError(.messageTooLarge, "13") }
+            if requests.contains(66) { throw SessionManagerError(.outcomeUnknown, "66") }
+            return requests.filter { $0 != 0 }.map { "\($0)" }
+        }
+
+        func undo(_ request: Int) { undone.append(request) }
+    }
+
+    private func withBatcher(
+        _ performer: Performer,
+        maximumCount: Int = 100,
+        maximumWeight: Int = .max,
+        _ body: (Batcher<Int, String>) async throws -> Void
+    ) async throws {
+        let eventLoop = try EventLoop()
+        let batcher = Batcher<Int, String>(
+            eventLoop: eventLoop,
+            maximumCount: maximumCount,
+            maximumWeight: maximumWeight,
+            perform: { (requests) async throws(SessionManagerError) in try await performer.perform(requests) },
+            undo: { request, _ in await performer.undo(request) }
+        )
+        let running = Task { await batcher.run() }
+        let result = await Result { try await body(batcher) }
+        await performer.open()
+        await batcher.stop()
+        await running.value
+        await eventLoop.closeAndWait()
+        try result.get()
+    }
+
+    @Test("A request that comes alone goes out alone, and those that come meanwhile go out together, in order")
+    func batching() async throws {
+        let performer = Performer(isOpen: false)
+        try await withBatcher(performer, maximumCount: 3) { batcher in
+            async let first = batcher.submit(1)
+            await performer.arrived(1)
+            var others: [Task<String, any Error>] = []
+            for number in 2...6 {
+                others.append(Task { try await batcher.submit(number) })
+                await batcher.waits(for: number - 1)
+            }
+            await performer.open()
+            var answers = [try await first]
+            for other in others { answers.append(try await other.value) }
+            #expect(answers == (1...6).map { "\($0)" })
+            #expect(await performer.batches == [[1], [2, 3, 4], [5, 6]])
+        }
+    }
+
+    @Test("A batch holds no more than its weight, and a request that is over it goes alone")
+    func weight() async throws {
+        let performer = Performer(isOpen: false)
+        try await withBatcher(performer, maximumWeight: 10) { batcher in
+            async let first = batcher.submit(1)
+            await performer.arrived(1)
+            var others: [Task<String, any Error>] = []
+            for (number, weight) in [(2, 6), (3, 4), (4, 1), (5, 50), (6, 1)] {
+                others.append(Task { try await batcher.submit(number, weight: weight) })
+                await batcher.waits(for: number - 1)
+            }
+            await performer.open()
+            _ = try await first
+            for other in others { _ = try await other.value }
+            #expect(await performer.batches == [[1], [2, 3], [4], [5], [6]])
+        }
+    }
+
+    @Test(
+        "One that is refused does not take the others with it; one whose outcome is unknown does",
+        arguments: [13, 66]
+    )
+    func refusal(number: Int) async throws {
+        let performer = Performer(isOpen: false)
+        try await withBatcher(performer) { batcher in
+            async let first = batcher.submit(1)
+            await performer.arrived(1)
+            var others: [Task<String, any Error>] = []
+            for (index, number) in [2, number, 3].enumerated() {
+                others.append(Task { try await batcher.submit(number) })
+                await batcher.waits(for: index + 1)
+            }
+            await performer.open()
+            _ = try await first
+            var codes: [SessionManagerError.Code?] = []
+            for other in others {
+                switch await other.result {
+                case .success: codes.append(nil)
+                case .failure(let error): codes.append((error as? SessionManagerError)?.code)
+                }
+            }
+            #expect(
+                codes
+                    == (number == 13
+                        ? [nil, .messageTooLarge, nil] : [.outcomeUnknown, .outcomeUnknown, .outcomeUnknown])
+            )
+            #expect(await performer.batches.count == (number == 13 ? 5 : 2))
+        }
+    }
+
+    @Test("One that is cancelled while it waits is never done; one that is under way is undone when it was done")
+    func cancellation() async throws {
+        let performer = Performer(isOpen: false)
+        try await withBatcher(performer) { batcher in
+            let first = Task { try await batcher.submit(1) }
+            await performer.arrived(1)
+            let second = Task { try await batcher.submit(2) }
+            await batcher.waits(for: 1)
+            for task in [first, second] {
+                task.cancel()
+                let error = await #expect(throws: SessionManagerError.self) { try await task.value }
+                #expect(error?.code == .cancelled)
+            }
+            await performer.open()
+            let third = try await batcher.submit(3)
+            #expect(third == "3")
+            #expect(await performer.batches == [[1], [3]])
+            #expect(await performer.undone == [1])
+        }
+    }
+
+    @Test("An answer that is too short is an error for those that it leaves out")
+    func shortAnswer() async throws {
+        try await withBatcher(Performer()) { batcher in
+            let error = await #expect(throws: SessionManagerError.self) { try await batcher.submit(0) }
+            #expect(error?.code == .database)
+        }
+    }
+
+    @Test("What waits when it stops is done first, and nothing comes after")
+    func stop() async throws {
+        let performer = Performer(isOpen: false)
+        try await withBatcher(performer) { batcher in
+            let first = Task { try await batcher.submit(1) }
+            await performer.arrived(1)
+            let second = Task { try await batcher.submit(2) }
+            await batcher.waits(for: 1)
+            async let stopped: Void = batcher.stop()
+            await performer.open()
+            await stopped
+            let answers = [try await first.value, try await second.value]
+            #expect(answers == ["1", "2"])
+            let error = await #expect(throws: SessionManagerError.self) { try await batcher.submit(3) }
+            #expect(error?.code == .notRunning)
+            #expect(await performer.batches == [[1], [2]])
+        }
+    }
+}
+
+extension Batcher {
+    /// Returns when so many requests wait.
+    fileprivate func waits(for count: Int) async {
+        while waitingCount < count { await Task.yield() }
+    }
+}

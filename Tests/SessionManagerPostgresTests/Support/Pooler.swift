@@ -1,0 +1,52 @@
+import Foundation
+import Testing
+
+/// A PgBouncer in transaction mode before the test server.
+struct Pooler {
+    /// Runs `body` with the database as it is to be had through a pooler.
+    static func with(_ database: TestDatabase, _ body: (_ url: String) async throws -> Void) async throws {
+        let server = try #require(URLComponents(string: database.url))
+        let folder = FileManager.default.temporaryDirectory.appending(path: database.store)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let port = Int.random(in: 33_000..<40_000)
+        let configuration = """
+            [databases]
+            * = host=\(server.host ?? "127.0.0.1") port=\(server.port ?? 5432) user=\(server.user ?? "") \
+            password=\(server.password ?? "")
+            [pgbouncer]
+            listen_addr = 127.0.0.1
+            listen_port = \(port)
+            unix_socket_dir =
+            pool_mode = transaction
+            default_pool_size = 4
+            auth_type = any
+            logfile = /dev/null
+            """
+        let file = folder.appending(path: "pgbouncer.ini")
+        try Data(configuration.utf8).write(to: file)
+        for path in [folder.path, file.path] {
+            try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+        }
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        // PgBouncer refuses to run as root.
+        let asUser = getuid() == 0 ? ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] : []
+        process.arguments = asUser + ["/usr/sbin/pgbouncer", "--quiet", file.path]
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        let url = database.replacing(host: "127.0.0.1", port: port)
+        let result = await Result {
+            let deadline = ContinuousClock.now + .seconds(20)
+            while (try? await TestDatabase(url: url).query("SELECT 1")) == nil {
+                try #require(ContinuousClock.now < deadline && process.isRunning)
+            }
+            try await body(url)
+        }
+        // Nothing milder: it has inherited which signals this thread blocks.
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+        try result.get()
+    }
+}
