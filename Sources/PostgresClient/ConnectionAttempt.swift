@@ -34,7 +34,9 @@ struct ConnectionAttempt {
 
     /// A host from the environment can be a list too.
     private func withDefaultHost(_ options: [String: String]) -> [String: String] {
-        guard options["host"] == nil, options["hostaddr"] == nil, let defaults = PQconndefaults() else { return options }
+        guard options["host"] == nil, options["hostaddr"] == nil, let defaults = PQconndefaults() else {
+            return options
+        }
         defer { PQconninfoFree(defaults) }
         var options = options
         var option = defaults
@@ -124,7 +126,8 @@ struct ConnectionAttempt {
 
     private static func summary(_ failures: [PostgresError]) -> PostgresError {
         // A server that answered says more than one that did not.
-        let telling = failures.last { $0.sqlState != nil } ?? failures.last { $0.code == .connectFailed } ?? failures.last
+        let telling =
+            failures.last { $0.sqlState != nil } ?? failures.last { $0.code == .connectFailed } ?? failures.last
         guard var summary = telling else { return PostgresError(.connectFailed, "there is no host to connect to") }
         summary.message = failures.map(\.message).joined(separator: "; ")
         return summary

@@ -98,7 +98,7 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
             Glibc.close(epoll)
             throw error
         }
-        let status = startThread { $0.run() }
+        let status = DetachedThread.start { [self] in run() }
         guard status == 0 else {
             Glibc.close(epoll)
             throw Self.systemError("pthread_create", status)
@@ -171,7 +171,7 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
             writeWakeUp()
         case .lateThread:
             // An actor may outlive its loop for a moment. Its jobs still have to run, and one at a time.
-            if startThread({ $0.runLateWork() }) != 0 {
+            if DetachedThread.start({ [self] in runLateWork() }) != 0 {
                 runLateWork()
             }
         }
@@ -271,14 +271,58 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
         until deadline: ContinuousClock.Instant?,
         isolation: isolated (any Actor)? = #isolation
     ) async throws(PostgresError) -> Readiness? {
-        let (stream, continuation) = AsyncStream<Readiness>.makeStream(bufferingPolicy: .bufferingOldest(1))
-        try register(descriptor, for: interest) { continuation.yield($0) }
-        let timer = deadline.map { schedule(at: $0) { continuation.finish() } }
-        var iterator = stream.makeAsyncIterator()
-        let readiness = await iterator.next(isolation: isolation)
+        var failure: PostgresError?
+        let readiness: Readiness? = await firstValue(until: deadline) { finish in
+            do throws(PostgresError) {
+                try register(descriptor, for: interest, handler: finish)
+            } catch {
+                failure = error
+                finish(nil)
+            }
+        }
+        if let failure { throw failure }
         unregister(descriptor)
-        timer.map { cancel($0) }
         return readiness
+    }
+
+    /// Waits for a value that something else comes by, for code that runs on the loop.
+    ///
+    /// Nothing here leaves the loop's thread, as an `AsyncStream` would: with the default pool busy, connections would run into
+    /// their timeouts.
+    ///
+    /// - Parameter start: sets going what comes by the value. It calls its argument on the loop's thread, any number of
+    ///   times; the first counts.
+    /// - Returns: `nil` if the deadline passed or the task was cancelled before.
+    func firstValue<Value: Sendable>(
+        until deadline: ContinuousClock.Instant?,
+        isolation: isolated (any Actor)? = #isolation,
+        start: (_ finish: @escaping @Sendable (Value?) -> Void) -> Void
+    ) async -> Value? {
+        let wait = Wait<Value>()
+        let value = await withTaskCancellationHandler {
+            await withCheckedContinuation(isolation: isolation) { (continuation: CheckedContinuation<Value?, Never>) in
+                checkIsolated()
+                guard !Task.isCancelled else { return continuation.resume(returning: nil) }
+                wait.continuation = continuation
+                wait.timer = deadline.map { schedule(at: $0) { wait.finish(nil) } }
+                start { wait.finish($0) }
+            }
+        } onCancel: {
+            execute { wait.finish(nil) }
+        }
+        wait.timer.map { cancel($0) }
+        return value
+    }
+
+    /// A continuation that the first who comes resumes. Of the loop's thread alone.
+    private final class Wait<Value: Sendable>: @unchecked Sendable {
+        var continuation: CheckedContinuation<Value?, Never>?
+        var timer: Timer?
+
+        func finish(_ value: Value?) {
+            continuation?.resume(returning: value)
+            continuation = nil
+        }
     }
 
     private func control(
@@ -298,37 +342,6 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
 
     // MARK: The thread
 
-    /// Starts a detached thread that runs `body`, and returns what `pthread_create` returned.
-    private func startThread(_ body: @escaping @Sendable (EventLoop) -> Void) -> Int32 {
-        final class Start {
-            let loop: EventLoop
-            let body: @Sendable (EventLoop) -> Void
-            init(_ loop: EventLoop, _ body: @escaping @Sendable (EventLoop) -> Void) {
-                self.loop = loop
-                self.body = body
-            }
-        }
-        let start = Unmanaged.passRetained(Start(self, body))
-        var thread = pthread_t()
-        let status = pthread_create(
-            &thread,
-            nil,
-            { argument in
-                guard let argument else { return nil }
-                let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-                start.body(start.loop)
-                return nil
-            },
-            start.toOpaque()
-        )
-        if status == 0 {
-            pthread_detach(thread)
-        } else {
-            start.release()
-        }
-        return status
-    }
-
     private func run() {
         beCurrent {
             let capacity = 64
@@ -337,9 +350,10 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
             while lock.withLock({ phase == .running }) {
                 // A bounded number of rounds, so that jobs that queue jobs do not keep the descriptors waiting.
                 for _ in 0..<64 where !runQueue() { break }
-                while let action = timers.popDue(at: .now) { action() }
                 let count = epoll_wait(epoll, events.baseAddress, Int32(capacity), timeoutBeforeSleep())
                 for index in 0..<max(0, Int(count)) { handle(events[index]) }
+                // After the events: what came in while the loop was late is not too late.
+                while let action = timers.popDue(at: .now) { action() }
             }
             finish()
         }

@@ -1,3 +1,5 @@
+import Glibc
+
 /// A server to try, out of the list that a connection string can have.
 ///
 /// libpq goes through the list by itself, but has a timeout for each host only where it blocks: driven by an event loop
@@ -47,7 +49,12 @@ struct HostCandidate: Hashable, Sendable {
 
     /// Whether its name has to be looked up, which libpq would do blocking the event loop.
     var needsResolution: Bool {
-        address.isEmpty && !host.isEmpty && !host.hasPrefix("/") && !host.hasPrefix("@")
+        address.isEmpty && !host.isEmpty && !host.hasPrefix("/") && !host.hasPrefix("@") && !isNumeric
+    }
+
+    private var isNumeric: Bool {
+        var address = in6_addr()
+        return inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, host, &address) == 1
     }
 
     /// The server, for messages.

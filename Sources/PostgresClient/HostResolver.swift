@@ -1,5 +1,4 @@
 import CLibPQ
-import Dispatch
 import Glibc
 
 /// Looks names of hosts up without blocking the event loop.
@@ -19,14 +18,14 @@ enum HostResolver {
         until deadline: ContinuousClock.Instant,
         isolation: isolated any Actor = #isolation
     ) async -> Answer? {
-        let (stream, continuation) = AsyncStream<Answer>.makeStream(bufferingPolicy: .bufferingOldest(1))
-        let timer = loop.schedule(at: deadline) { continuation.finish() }
-        // `getaddrinfo` cannot be interrupted; after the deadline its answer goes nowhere.
-        DispatchQueue.global().async { continuation.yield(lookUp(host)) }
-        var iterator = stream.makeAsyncIterator()
-        let answer = await iterator.next(isolation: isolation)
-        loop.cancel(timer)
-        return answer
+        await loop.firstValue(until: deadline) { finish in
+            // `getaddrinfo` cannot be interrupted; after the deadline its answer goes nowhere.
+            let status = DetachedThread.start {
+                let answer = lookUp(host)
+                loop.execute { finish(answer) }
+            }
+            if status != 0 { finish(.failure("there is no thread for it")) }
+        }
     }
 
     private static func lookUp(_ host: String) -> Answer {

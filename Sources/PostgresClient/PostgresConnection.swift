@@ -161,7 +161,8 @@ package actor PostgresConnection {
         )
         isPooled = try await !perform(request).value(as: Bool.self)
         preparesStatements = configuration.preparesStatements && !isPooled
-        let settingsEnded = configuration.settingsScope == .call || configuration.settingsScope == .automatic && isPooled
+        let settingsEnded =
+            configuration.settingsScope == .call || configuration.settingsScope == .automatic && isPooled
         if settingsEnded, !settings.isEmpty {
             let calls = settings.indices.map { "set_config($\(2 * $0 + 1), $\(2 * $0 + 2), true)" }
             callSettings = CallSettings(
@@ -372,7 +373,9 @@ package actor PostgresConnection {
         while machine.sentCount > 0, self.handle === handle, PQisBusy(handle.pointer) == 0 {
             let event = Self.event(PQgetResult(handle.pointer))
             // With nothing more to come libpq makes an error up, which has no SQLSTATE.
-            if case .failure(let error) = event, error.sqlState == nil, PQstatus(handle.pointer) == CONNECTION_BAD { break }
+            if case .failure(let error) = event, error.sqlState == nil, PQstatus(handle.pointer) == CONNECTION_BAD {
+                break
+            }
             switch machine.received(event) {
             case .proceed:
                 break

@@ -53,6 +53,7 @@ actor CallConnection {
     /// Opens the connection again whenever it is lost, until the task is cancelled; the connection then stays open
     /// until ``stop()``.
     func run() async {
+        if case .stopped = state { return }
         let (losses, lost) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         self.lost = lost
         if case .connecting = state { lost.yield() }
@@ -80,7 +81,7 @@ actor CallConnection {
     }
 
     private func connect() async throws(PostgresError) {
-        do {
+        do throws(PostgresError) {
             let connection = try await PostgresConnection.connect(
                 configuration: configuration,
                 on: eventLoop,
@@ -89,6 +90,8 @@ actor CallConnection {
                     self?.assumeIsolated { $0.closed(reason) }
                 }
             )
+            // Lost before it was known here: then nobody says so any more.
+            guard await !connection.isClosed else { throw PostgresError(.connectFailed, "the connection was lost at once") }
             guard case .connecting = state else { return await connection.close() }
             state = .connected(connection)
             lastError = nil

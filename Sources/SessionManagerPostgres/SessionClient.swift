@@ -1,4 +1,5 @@
 import Logging
+import PostgresClient
 import ServiceLifecycle
 import SessionManager
 import Synchronization
@@ -30,6 +31,7 @@ final class SessionClient: Sendable {
                 try await components.start(configuration: configuration, logger: logger)
             } catch {
                 await components.stop()
+                await components.eventLoop.closeAndWait()
                 throw error
             }
             await serve(self.components.storeIfNil(components))
@@ -41,16 +43,15 @@ final class SessionClient: Sendable {
 
     private func serve(_ components: SessionComponents) async {
         await lifecycle.ready()
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { await components.run() }
-            // Returns when the service group shuts down, or the task is cancelled.
-            group.addTask { try? await gracefulShutdown() }
-            await group.next()
-            await lifecycle.stopped(SessionManagerError(.notRunning, "the session manager has stopped"))
-            // In a task that is not cancelled, since the database has yet to be told.
-            await Task { await components.stop() }.value
-            group.cancelAll()
-        }
+        // Not child tasks: when this task is cancelled, callers are yet to be answered, and the database to be told.
+        let running = Task { await components.run() }
+        // Returns when the service group shuts down, or the task is cancelled.
+        try? await gracefulShutdown()
+        await lifecycle.stopped(SessionManagerError(.notRunning, "the session manager has stopped"))
+        await Task { await components.stop() }.value
+        running.cancel()
+        await running.value
+        await components.eventLoop.closeAndWait()
     }
 
     /// What runs, as soon as it does; waits for it up to the connect timeout.
@@ -68,11 +69,13 @@ final class SessionClient: Sendable {
             waiting.cancel()
         }
         defer { timeout.cancel() }
-        try await withTaskCancellationHandler {
+        let ready = await withTaskCancellationHandler {
             await waiting.value
         } onCancel: {
             waiting.cancel()
-        }.get()
+        }
+        guard !Task.isCancelled else { throw SessionManagerError(.cancelled, "the task was cancelled") }
+        try ready.get()
         guard let components = components.load() else {
             throw SessionManagerError(.notRunning, "the session manager has stopped")
         }

@@ -40,9 +40,12 @@ final class SessionComponents: Sendable {
                 (sendings) async throws(SessionManagerError) in try await sender.send(sendings)
             }
             attaches = node.map { node in
-                Batcher(eventLoop: eventLoop, maximumCount: 256) {
-                    (attachments) async throws(SessionManagerError) in try await node.attach(attachments)
-                }
+                Batcher(
+                    eventLoop: eventLoop,
+                    maximumCount: 256,
+                    perform: { (attachments) async throws(SessionManagerError) in try await node.attach(attachments) },
+                    undo: { attachment, _ in await node.forget(attachment) }
+                )
             }
         } catch {
             throw SessionManagerError(error)
@@ -68,11 +71,11 @@ final class SessionComponents: Sendable {
 
     /// Takes nothing new, finishes what is under way, and lets go of the streams so that their clients come back.
     func stop() async {
+        await node?.closeStreams()
         await attaches?.stop()
         await sends.stop()
         await node?.stop()
         await calls.stop()
-        await eventLoop.closeAndWait()
     }
 }
 

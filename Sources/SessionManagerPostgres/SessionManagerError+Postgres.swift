@@ -52,6 +52,14 @@ extension SessionManagerError {
         "55P03": .timeout,
     ]
 
+    /// Whether the same call may succeed later, if it does no harm to make it twice.
+    var isTransient: Bool {
+        switch code {
+        case .unreachable, .outcomeUnknown, .timeout: true
+        default: false
+        }
+    }
+
     /// Whether the server refused the call for what was in it, so that the calls it was batched with may do better
     /// alone.
     var isRefusal: Bool {

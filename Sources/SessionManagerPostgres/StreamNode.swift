@@ -1,3 +1,4 @@
+import DequeModule
 import Logging
 import PostgresClient
 import SessionManager
@@ -34,15 +35,21 @@ actor StreamNode {
     private let metrics: SessionMetrics
 
     private var registry = StreamRegistry(position: EventID(rawValue: 0))
+    /// What this process is known as; `nil` when it has to register anew.
     private var registration: Registration?
+    /// The node that this process was before, as long as the database has not been told that it is gone.
+    private var formerNode: Int64?
     private var listener: PostgresConnection?
-    private let listenerLosses: AsyncStream<Void>
-    private let listenerLost: AsyncStream<Void>.Continuation
+    /// Whether the listener hears everything that is sent to the streams, which are all attached to this node.
+    private var isSettled = false
+    private let disturbances: AsyncStream<Void>
+    private let disturbed: AsyncStream<Void>.Continuation
     private var probe: Probe?
-    private var isRecovering = false
     private var isStopped = false
     /// Streams that the database should let go of, and could not be told so far.
     private var undetached: Set<Int64> = []
+    private var isChangingStreams = false
+    private var changesWaiting: Deque<CheckedContinuation<Void, Never>> = []
     private let errands: AsyncStream<Errand>
     private let errand: AsyncStream<Errand>.Continuation
 
@@ -65,7 +72,7 @@ actor StreamNode {
         self.eventLoop = calls.eventLoop
         self.logger = logger
         self.metrics = metrics
-        (listenerLosses, listenerLost) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        (disturbances, disturbed) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (errands, errand) = AsyncStream.makeStream()
     }
 
@@ -73,11 +80,10 @@ actor StreamNode {
 
     /// Registers and listens for the first time.
     func start() async throws(SessionManagerError) {
-        try await listen()
+        try await settle()
     }
 
-    /// Listens, says that the process is alive, and fetches what notifications do not carry, until the task is
-    /// cancelled.
+    /// Listens, says that the process is alive, and fetches what notifications do not carry, until ``stop()``.
     func run() async {
         await withDiscardingTaskGroup { group in
             group.addTask(executorPreference: self.eventLoop) { await self.keepListening() }
@@ -89,19 +95,21 @@ actor StreamNode {
         }
     }
 
-    /// Lets go of all streams, so that their clients come back, here or elsewhere, and resume.
-    func stop() async {
+    /// Lets go of all streams, so that their clients come back, here or elsewhere, and resume; and takes no more.
+    func closeStreams() {
         isStopped = true
-        errand.finish()
-        listenerLost.finish()
         registry.closeAll(.detached)
         record()
+    }
+
+    /// Ends the node, after ``closeStreams()``.
+    func stop() async {
+        errand.finish()
+        disturbed.finish()
+        endProbe(heard: false)
         if let registration {
-            do {
-                _ = try await calls.query(
-                    "SELECT tmcp.stop_node($1, $2)",
-                    [.text(configuration.store), .int8(registration.node)]
-                )
+            do throws(SessionManagerError) {
+                try await stopNode(registration.node)
             } catch {
                 logger.warning(
                     "The database was not told that this node stops; its streams are free when its heartbeat is old",
@@ -113,14 +121,18 @@ actor StreamNode {
         listener = nil
     }
 
+    private func stopNode(_ node: Int64) async throws(SessionManagerError) {
+        _ = try await calls.query("SELECT tmcp.stop_node($1, $2)", [.text(configuration.store), .int8(node)])
+    }
+
     // MARK: Listening
 
     private func keepListening() async {
-        for await _ in listenerLosses {
+        for await _ in disturbances {
             var backoff = Backoff()
-            while listener == nil, !isStopped, !Task.isCancelled {
-                do {
-                    try await listen()
+            while !isSettled, !isStopped, !Task.isCancelled {
+                do throws(SessionManagerError) {
+                    try await settle()
                     metrics.reconnected()
                 } catch {
                     logger.warning("Notifications cannot be heard", metadata: ["tmcp.error": "\(error)"])
@@ -130,8 +142,9 @@ actor StreamNode {
         }
     }
 
-    /// Opens the listening connection, makes sure that notifications arrive on it, and catches up.
-    private func listen() async throws(SessionManagerError) {
+    /// Opens a listening connection, makes sure that notifications arrive on it and that the streams are still this
+    /// node's, and catches up. This is the one way back from everything: a lost connection, and a node that was fenced.
+    private func settle() async throws(SessionManagerError) {
         let connection: PostgresConnection
         do {
             connection = try await PostgresConnection.connect(
@@ -154,19 +167,69 @@ actor StreamNode {
         }
         listener = connection
         do throws(SessionManagerError) {
-            if registration == nil {
-                let registration = try await register()
-                self.registration = registration
-                registry = StreamRegistry(position: registration.position)
+            let registration = try await changingStreams { () async throws(SessionManagerError) in
+                try await currentRegistration()
             }
-            try await subscribe(connection)
-            try await checkNotificationsArrive()
+            if let formerNode {
+                // Also for streams that it holds in the database alone, since nobody heard that they were attached.
+                try await stopNode(formerNode)
+                self.formerNode = nil
+            }
+            try await subscribe(connection, registration)
+            try await checkNotificationsArrive(on: connection, registration)
+            // After LISTEN, so that nothing is sent to them unheard; and since what became of them meanwhile was not.
+            try await changingStreams { () async throws(SessionManagerError) in try await reattach(registration) }
+            // Any of this may have been undone while the rest was under way.
+            guard listener === connection, self.registration?.node == registration.node, !isStopped else {
+                throw SessionManagerError(.unreachable, "the listening connection was lost at once")
+            }
         } catch {
             listener = nil
             await connection.close()
             throw error
         }
+        isSettled = true
         perform(registry.listening())
+    }
+
+    /// This process is this node no more, whatever the reason: it registers anew, with the streams that it still has.
+    private func abandon(_ former: Registration) async {
+        guard registration?.node == former.node, !isStopped else { return }
+        logger.warning("This node registers anew", metadata: ["tmcp.node": "\(former.node)"])
+        registration = nil
+        formerNode = former.node
+        unsettle()
+        await listener?.close()
+    }
+
+    private func unsettle() {
+        isSettled = false
+        registry.cutOff()
+        disturbed.yield()
+    }
+
+    /// Has one change at a time made to what the database knows of this node's streams. A detach that was overtaken by
+    /// an attach of the same stream, for instance, would leave a stream that gets nothing.
+    private func changingStreams<Value>(
+        _ change: () async throws(SessionManagerError) -> Value
+    ) async throws(SessionManagerError) -> Value {
+        if isChangingStreams {
+            await withCheckedContinuation { changesWaiting.append($0) }
+        }
+        isChangingStreams = true
+        defer {
+            if let next = changesWaiting.popFirst() { next.resume() } else { isChangingStreams = false }
+        }
+        return try await change()
+    }
+
+    /// To be called by ``changingStreams(_:)``.
+    private func currentRegistration() async throws(SessionManagerError) -> Registration {
+        if let registration { return registration }
+        let registration = try await register()
+        self.registration = registration
+        registry.registered(at: registration.position)
+        return registration
     }
 
     private func register() async throws(SessionManagerError) -> Registration {
@@ -185,8 +248,10 @@ actor StreamNode {
         }
     }
 
-    private func subscribe(_ connection: PostgresConnection) async throws(SessionManagerError) {
-        guard let registration else { return }
+    private func subscribe(
+        _ connection: PostgresConnection,
+        _ registration: Registration
+    ) async throws(SessionManagerError) {
         do {
             try await connection.listen(to: registration.channel)
             try await connection.listen(to: registration.lossChannel)
@@ -195,23 +260,31 @@ actor StreamNode {
         }
     }
 
-    private func checkNotificationsArrive() async throws(SessionManagerError) {
-        guard let registration else { return }
+    private func checkNotificationsArrive(
+        on connection: PostgresConnection,
+        _ registration: Registration
+    ) async throws(SessionManagerError) {
         let token = "probe \(UInt64.random(in: .min ... .max))"
+        // A direct connection hears it sooner or later, and a server may be slow.
+        let patience = await connection.isPooled ? .seconds(2) : configuration.connectTimeout
         _ = try await calls.query("SELECT pg_notify($1, $2)", [.text(registration.channel), .text(token)])
-        if await hears(token) { return }
+        if await hears(token, within: patience) { return }
+        guard listener === connection, !isStopped else {
+            throw SessionManagerError(.unreachable, "the listening connection was lost at once")
+        }
         throw SessionManagerError(
             .listenerPooled,
-            "notifications do not arrive on the listening connection within \(configuration.connectTimeout)",
+            "notifications do not arrive on the listening connection within \(patience)",
             hint: "It probably goes through a pooler in transaction mode, which swallows LISTEN. Give a connection "
                 + "string that leads to the server itself, or to a pool in session mode, as "
                 + "listenerConnectionString; the calls may keep the pooler."
         )
     }
 
-    private func hears(_ token: String) async -> Bool {
+    private func hears(_ token: String, within patience: Duration) async -> Bool {
         if lastProbe == token { return true }
-        let timer = eventLoop.schedule(at: .now + .seconds(2)) { self.assumeIsolated { $0.endProbe(heard: false) } }
+        guard listener != nil, !isStopped else { return false }
+        let timer = eventLoop.schedule(at: .now + patience) { self.assumeIsolated { $0.endProbe(heard: false) } }
         defer { eventLoop.cancel(timer) }
         return await withCheckedContinuation { probe = Probe(token: token, continuation: $0) }
     }
@@ -226,8 +299,8 @@ actor StreamNode {
 
     private func listenerClosed() {
         listener = nil
-        registry.cutOff()
-        listenerLost.yield()
+        unsettle()
+        endProbe(heard: false)
     }
 
     private func heard(_ payload: UnsafeRawBufferPointer, on channel: String) {
@@ -241,12 +314,10 @@ actor StreamNode {
         }
         guard channel == registration.channel else { return }
         do throws(NotificationFrame.Malformed) {
-            let before = registry.deliveredCount
-            for frame in try NotificationFrame.parse(payload) {
-                perform(registry.received(trusted(frame)))
+            let frames = try NotificationFrame.parse(payload)
+            if deliver({ for frame in frames { perform(registry.received(trusted(frame))) } }) > 0 {
+                metrics.deliveryTook(since: registry.position)
             }
-            metrics.delivered(registry.deliveredCount - before)
-            metrics.deliveryTook(since: registry.position)
         } catch {
             heard(word: String(decoding: payload, as: UTF8.self))
         }
@@ -271,7 +342,7 @@ actor StreamNode {
 
     private func misheard() {
         logger.warning("A notification was not understood; the log is read instead")
-        perform(registry.listening())
+        perform(registry.misheard())
     }
 
     // MARK: Being alive
@@ -299,7 +370,10 @@ actor StreamNode {
         } catch {
             throw SessionManagerError(error)
         }
-        if !isAlive { try await recover(from: registration) }
+        if !isAlive {
+            // Silent for longer than the freshness window: others may hold its streams by now.
+            await abandon(registration)
+        }
         await checkListener()
         await detachRemaining()
         _ = try await calls.query("SELECT tmcp.cleanup()")
@@ -322,42 +396,12 @@ actor StreamNode {
         }
     }
 
-    /// After a silence for longer than the freshness window: others may hold this node's streams by now.
-    private func recover(from fenced: Registration) async throws(SessionManagerError) {
-        guard !isRecovering, registration?.node == fenced.node, !isStopped else { return }
-        isRecovering = true
-        defer { isRecovering = false }
-        logger.warning(
-            "This node was silent for too long and registers anew",
-            metadata: ["tmcp.node": "\(fenced.node)"]
-        )
-        registry.cutOff()
-        let renewed = try await register()
-        registration = renewed
-        if let listener {
-            // Before the streams are attached, so that nothing is sent to them unheard.
-            try await subscribe(listener)
-            try? await listener.unlisten(from: fenced.channel)
-            try? await listener.unlisten(from: fenced.lossChannel)
-        }
-        try await reattach(renewed)
-        // Without a listening connection it is for listen() to say so.
-        if listener != nil { perform(registry.listening()) }
-    }
-
     /// After being cut off for longer than the log reaches back: each client comes back, and is told for its own stream
     /// whether it has missed anything.
-    private func startOver() async throws(SessionManagerError) {
-        guard let registration else { return }
+    private func startOver(_ former: Registration) async {
         registry.closeAll(.detached)
         record()
-        _ = try await calls.query(
-            "SELECT tmcp.stop_node($1, $2)",
-            [.text(configuration.store), .int8(registration.node)]
-        )
-        try await recover(from: registration)
-        registry = StreamRegistry(position: self.registration?.position ?? registry.position)
-        if listener != nil { perform(registry.listening()) }
+        await abandon(former)
     }
 
     /// Shows how many streams there are.
@@ -365,6 +409,7 @@ actor StreamNode {
         metrics.holds(registry.streams.count)
     }
 
+    /// Makes sure of the streams. To be called by ``changingStreams(_:)``.
     private func reattach(_ registration: Registration) async throws(SessionManagerError) {
         let streams = Array(registry.streams.values)
         guard !streams.isEmpty else { return }
@@ -377,22 +422,44 @@ actor StreamNode {
                 .int8Array(streams.map(\.delivered.rawValue)),
             ]
         )
+        var lost: [StreamRegistry.Stream] = []
         do {
             for (stream, row) in zip(streams, result.rows) {
                 switch try row.value(0, as: String.self) {
                 case "attached":
                     registry.reattached(stream.number, position: EventID(rawValue: try row.value(1)))
-                case "purged": registry.close(stream.number, .purged)
-                default: registry.close(stream.number, .takenOver)
+                case "purged":
+                    registry.close(stream.number, .purged)
+                    undetached.insert(stream.number)
+                default: lost.append(stream)
                 }
             }
-            record()
+        } catch {
+            throw SessionManagerError(error)
+        }
+        try await closeLost(lost)
+        record()
+    }
+
+    private func closeLost(_ streams: [StreamRegistry.Stream]) async throws(SessionManagerError) {
+        guard !streams.isEmpty else { return }
+        let result = try await calls.query(
+            "SELECT tmcp.has($1, a.id) FROM unnest($2) WITH ORDINALITY AS a (id, place) ORDER BY a.place",
+            [.text(configuration.store), .textArray(streams.map(\.id))]
+        )
+        do {
+            for (stream, row) in zip(streams, result.rows) {
+                registry.close(stream.number, try row.value(0) ? .takenOver : .ended)
+            }
         } catch {
             throw SessionManagerError(error)
         }
     }
 
     // MARK: Streams
+
+    /// What the database calls this node; `nil` while it is about to register anew.
+    var number: Int64? { registration?.node }
 
     /// Whether this process holds the stream.
     func holds(_ id: String) -> Bool { registry.stream(id: id) != nil }
@@ -402,7 +469,6 @@ actor StreamNode {
         do {
             return try await attachOnce(attachments)
         } catch  where error.code == .nodeFenced {
-            if let registration { try await recover(from: registration) }
             return try await attachOnce(attachments)
         }
     }
@@ -410,11 +476,29 @@ actor StreamNode {
     private func attachOnce(
         _ attachments: [StreamAttachment]
     ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
-        guard let registration, !isStopped else {
-            throw SessionManagerError(.notRunning, "the session manager has stopped")
+        try await changingStreams { () async throws(SessionManagerError) in
+            try requireNotStopped()
+            let registration = try await currentRegistration()
+            registry.attachingBegan()
+            defer { registry.attachingEnded() }
+            do throws(SessionManagerError) {
+                return try await attach(attachments, registration)
+            } catch {
+                // Without an answer, the database may have attached streams that this process does not know of.
+                if error.code == .nodeFenced || error.code == .outcomeUnknown { await abandon(registration) }
+                throw error
+            }
         }
-        registry.attachingBegan()
-        defer { registry.attachingEnded() }
+    }
+
+    private func requireNotStopped() throws(SessionManagerError) {
+        guard !isStopped else { throw SessionManagerError(.notRunning, "the session manager has stopped") }
+    }
+
+    private func attach(
+        _ attachments: [StreamAttachment],
+        _ registration: Registration
+    ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
         let result = try await calls.query(
             """
             SELECT state, stream, event_id, replay_after FROM tmcp.attach_batch($1, $2, $3, $4, $5, $6) ORDER BY place
@@ -427,6 +511,8 @@ actor StreamNode {
                 .textArray(attachments.map(\.options.principal)),
             ]
         )
+        // Stopping closes the streams that there are; these would stay open for ever.
+        try requireNotStopped()
         defer { record() }
         do {
             return try zip(attachments, result.rows).map { (attachment, row) throws(PostgresError) in
@@ -474,6 +560,14 @@ actor StreamNode {
         await detach(stream.number)
     }
 
+    /// Lets go of a stream whose opener was cancelled before it heard of it.
+    func forget(_ attachment: StreamAttachment) async {
+        guard let stream = registry.stream(id: attachment.id) else { return }
+        registry.close(stream.number, .detached)
+        record()
+        await detach(stream.number)
+    }
+
     private func detach(_ number: Int64) async {
         undetached.insert(number)
         await detachRemaining()
@@ -481,17 +575,19 @@ actor StreamNode {
 
     /// Tells the database of all streams that were let go of. What it cannot be told now it is told with a heartbeat.
     private func detachRemaining() async {
-        guard let registration, !undetached.isEmpty else { return }
-        let numbers = undetached
-        undetached = []
-        do {
-            _ = try await calls.query(
-                "SELECT tmcp.detach($1, $2, $3)",
-                [.text(configuration.store), .int8(registration.node), .int8Array(numbers.map { $0 })]
-            )
+        do throws(SessionManagerError) {
+            try await changingStreams { () async throws(SessionManagerError) in
+                // A stream that was opened again meanwhile is held again.
+                undetached = undetached.filter { registry.streams[$0] == nil }
+                guard let registration, !undetached.isEmpty else { return }
+                let numbers = Array(undetached)
+                _ = try await calls.query(
+                    "SELECT tmcp.detach($1, $2, $3)",
+                    [.text(configuration.store), .int8(registration.node), .int8Array(numbers)]
+                )
+                undetached.subtract(numbers)
+            }
         } catch {
-            // A stream that was opened again meanwhile is held again.
-            undetached.formUnion(numbers.filter { registry.streams[$0] == nil })
             logger.warning("Streams could not be detached yet", metadata: ["tmcp.error": "\(error)"])
         }
     }
@@ -503,79 +599,104 @@ actor StreamNode {
     }
 
     private func run(_ errand: Errand) async {
-        do throws(SessionManagerError) {
-            switch errand {
-            case .action(.replay(let stream, let after, let through)):
-                try await replay(stream, after: after, through: through)
-            case .action(.fetch(let after)):
-                try await fetch(after: after)
-            case .action(.detach(let stream)):
-                record()
-                await detach(stream)
-            case .flushOutbox:
+        switch errand {
+        case .action(.replay(let replay)): await run(replay)
+        case .action(.fetch(let fetch)): await run(fetch)
+        case .action(.detach(let stream)):
+            record()
+            await detach(stream)
+        case .flushOutbox:
+            do throws(SessionManagerError) {
                 try await flushOutbox()
+            } catch {
+                // The next cleanup sends what is left.
+                logger.warning("The outbox could not be sent", metadata: ["tmcp.error": "\(error)"])
             }
-        } catch {
-            logger.warning("An errand of the node failed", metadata: ["tmcp.error": "\(error)"])
         }
     }
 
-    private func replay(_ number: Int64, after: EventID, through: EventID) async throws(SessionManagerError) {
-        var after = after
-        while let stream = registry.streams[number] {
-            let messages: [StreamMessage]
+    /// Counts what is handed to controllers meanwhile, and returns how many messages that were.
+    @discardableResult
+    private func deliver<Failure: Error>(_ hand: () throws(Failure) -> Void) throws(Failure) -> Int {
+        let before = registry.deliveredCount
+        try hand()
+        metrics.delivered(registry.deliveredCount - before)
+        return registry.deliveredCount - before
+    }
+
+    /// Reads the log for one stream. Reading does no harm, so it is tried again as long as the stream is open.
+    private func run(_ replay: StreamRegistry.Replay) async {
+        var after = replay.after
+        var backoff = Backoff()
+        while let stream = registry.stream(of: replay), !Task.isCancelled {
             do {
                 let result = try await calls.query(
                     "SELECT event_id, data FROM tmcp.replay($1, $2, $3, $4, $5, $6)",
                     [
-                        .text(configuration.store), .int8(number), .int8(after.rawValue), .int8(through.rawValue),
-                        .int8(Self.pageCount), .int8(Self.pageBytes),
+                        .text(configuration.store), .int8(replay.stream), .int8(after.rawValue),
+                        .int8(replay.through.rawValue), .int8(Self.pageCount), .int8(Self.pageBytes),
                     ]
                 )
-                messages = try result.rows.map { (row) throws(PostgresError) in
+                let messages = try result.rows.map { (row) throws(PostgresError) in
                     StreamMessage(eventID: EventID(rawValue: try row.value(0)), data: try row.value(1))
                 }
+                guard let last = messages.last else { return perform(registry.caughtUp(replay)) }
+                // No faster than the client reads, so that it can catch up with more than its buffer holds.
+                await stream.controller.waitUntilDrained()
+                metrics.fetched(messages.count)
+                deliver { for message in messages { perform(registry.replayed(message, by: replay)) } }
+                after = last.eventID
+                backoff.reset()
             } catch {
-                // The client comes back and resumes: better than a stream with a hole.
-                registry.close(number, .detached)
-                record()
-                await detach(number)
-                throw SessionManagerError(any: error)
+                let failure = SessionManagerError(any: error)
+                logger.warning("A stream cannot be replayed", metadata: ["tmcp.error": "\(failure)"])
+                guard failure.isTransient else { return await close(replay, failure) }
+                try? await Task.sleep(for: backoff.next())
             }
-            guard let last = messages.last else { break }
-            // No faster than the client reads, so that it can catch up with more than its buffer holds.
-            await stream.controller.waitUntilDrained()
-            metrics.fetched(messages.count)
-            for message in messages { perform(registry.replayed(message, stream: number)) }
-            after = last.eventID
         }
-        perform(registry.caughtUp(number, through: through))
+    }
+
+    /// The client comes back and resumes, or is told that it cannot: better than a stream with a hole.
+    private func close(_ replay: StreamRegistry.Replay, _ failure: SessionManagerError) async {
+        guard let stream = registry.stream(of: replay) else { return }
+        registry.close(stream.number, failure.code == .purged ? .purged : .detached)
+        record()
+        await detach(stream.number)
     }
 
     /// Reads the log for the whole node, and does not give up: the streams get nothing else before.
-    private func fetch(after: EventID) async throws(SessionManagerError) {
-        var after = after
+    private func run(_ fetch: StreamRegistry.Fetch) async {
+        var after = fetch.after
         var backoff = Backoff()
-        while let registration, !isStopped, !Task.isCancelled {
+        while let registration, registry.isWanted(fetch), !Task.isCancelled {
             do {
+                // The heartbeat comes after the messages. A node that is alive then has held its streams all the time;
+                // one that is not gets nothing for a stream that was detached, and must not go past that.
                 let result = try await calls.query(
-                    "SELECT event_id, stream, data FROM tmcp.fetch_messages($1, $2, $3, $4, $5)",
+                    """
+                    SELECT event_id, stream, data, NULL::boolean
+                    FROM tmcp.fetch_messages($1, $2, $3, $4, $5)
+                    UNION ALL SELECT NULL, NULL, NULL, tmcp.heartbeat($1, $2)
+                    """,
                     [
                         .text(configuration.store), .int8(registration.node), .int8(after.rawValue),
                         .int8(Self.pageCount), .int8(Self.pageBytes),
                     ]
                 )
-                guard result.rowCount > 0 else { return perform(registry.nodeCaughtUp()) }
-                for row in result.rows {
-                    let message = StreamMessage(eventID: EventID(rawValue: try row.value(0)), data: try row.value(2))
-                    perform(registry.fetched(message, stream: try row.value(1)))
-                    after = message.eventID
+                guard let last = result.rows.last, try last.value(3) else { return await abandon(registration) }
+                guard result.rowCount > 1 else { return perform(registry.nodeCaughtUp(fetch)) }
+                try deliver { () throws(PostgresError) in
+                    for row in result.rows.dropLast() {
+                        let message = StreamMessage(eventID: EventID(rawValue: try row.value(0)), data: try row.value(2))
+                        perform(registry.fetched(message, stream: try row.value(1), by: fetch))
+                        after = message.eventID
+                    }
                 }
-                metrics.fetched(result.rowCount)
+                metrics.fetched(result.rowCount - 1)
                 backoff.reset()
             } catch {
                 let failure = SessionManagerError(any: error)
-                if failure.code == .purged { return try await startOver() }
+                if failure.code == .purged { return await startOver(registration) }
                 logger.warning("Missed messages cannot be fetched yet", metadata: ["tmcp.error": "\(failure)"])
                 try? await Task.sleep(for: backoff.next())
             }

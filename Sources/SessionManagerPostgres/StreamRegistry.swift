@@ -12,12 +12,27 @@ import SessionManager
 struct StreamRegistry {
     /// What has to be done outside.
     enum Action: Equatable {
-        /// Hand over what the log has for a stream after one event up to another; report with ``caughtUp(_:through:)``.
-        case replay(stream: Int64, after: EventID, through: EventID)
-        /// Hand over what the log has for all streams after an event; report with ``nodeCaughtUp(through:)``.
-        case fetch(after: EventID)
+        /// Hand over what the log has for a stream after one event up to another; report with ``caughtUp(_:)``.
+        case replay(Replay)
+        /// Hand over what the log has for all streams after an event; report with ``nodeCaughtUp(_:)``.
+        case fetch(Fetch)
         /// The stream's client is too slow and was cut off: let go of it.
         case detach(stream: Int64)
+    }
+
+    /// What the log has for one stream.
+    struct Replay: Equatable {
+        let stream: Int64
+        /// Which opening of the stream it is for: a client that comes back meanwhile starts over, perhaps further back.
+        let attachment: UInt64
+        let after: EventID
+        let through: EventID
+    }
+
+    /// What the log has for the node. A later one replaces it, since it begins where notifications were heard again.
+    struct Fetch: Equatable {
+        let number: UInt64
+        let after: EventID
     }
 
     /// One open stream.
@@ -33,6 +48,8 @@ struct StreamRegistry {
         var delivered: EventID
         /// How far the stream must catch up from the log before frames go to it directly; `nil` when it is live.
         var goal: EventID?
+        /// Tells this opening of the stream from those before it; set by ``StreamRegistry/attached(_:replayAfter:)``.
+        fileprivate(set) var attachment: UInt64 = 0
     }
 
     /// What was heard of streams whose attaching has not been reported yet.
@@ -48,6 +65,7 @@ struct StreamRegistry {
     private(set) var streams: [Int64: Stream] = [:]
     private var numbers: [String: Int64] = [:]
     private var attaching = 0
+    private var lastAttachment: UInt64 = 0
     private var early = Early()
 
     /// How the node as a whole hears of messages.
@@ -58,11 +76,13 @@ struct StreamRegistry {
         case cutOff
         /// Notifications arrive again, and the log is read for what was missed.
         ///
+        /// - `fetch`: the number of the reading.
         /// - `through`: what was heard of before the reading began, and is therefore in it.
-        case fetching(through: EventID)
+        case fetching(fetch: UInt64, through: EventID)
     }
 
     private var hearing = Hearing.cutOff
+    private var lastFetch: UInt64 = 0
     /// The last event that the node has dealt with.
     private(set) var position: EventID
     /// The last event that the node has heard of.
@@ -98,20 +118,23 @@ struct StreamRegistry {
         // A client that resumed where its own old stream is still open: the new connection replaces it.
         remove(stream.number)?.controller.close(.takenOver)
 
-        let isLost = early.losses.contains { loss in
+        for loss in early.losses {
             switch loss {
-            case .ended(let lost): lost.contains(stream.number)
-            case .taken(let eventID, let lost): eventID > stream.position && lost.contains(stream.number)
+            case .ended(let lost) where lost.contains(stream.number):
+                stream.controller.close(.ended)
+                return []
+            case .taken(let eventID, let lost) where eventID > stream.position && lost.contains(stream.number):
+                stream.controller.close(.takenOver)
+                return []
+            default: break
             }
-        }
-        if isLost {
-            stream.controller.close(.ended)
-            return []
         }
 
         let lastSent =
             [early.events[stream.number], stream.isStandalone ? early.broadcast : nil, stream.position]
             .compactMap { $0 }.max() ?? stream.position
+        lastAttachment += 1
+        stream.attachment = lastAttachment
         stream.delivered = min(replayAfter ?? stream.position, stream.position)
         if lastSent > stream.delivered {
             stream.goal = lastSent
@@ -127,9 +150,18 @@ struct StreamRegistry {
         if attaching == 0 { early = Early() }
     }
 
-    /// Call for a stream that the node has got back under a new number.
+    /// Call for a stream that the node has made sure of again, perhaps under a new number of its own.
     mutating func reattached(_ number: Int64, position: EventID) {
         streams[number]?.position = position
+    }
+
+    /// Call when the node has registered anew, and no call that attaches streams is under way.
+    ///
+    /// - Parameter eventID: what every message follows that is sent to streams which the node gets from now on.
+    mutating func registered(at eventID: EventID) {
+        cutOff()
+        // Nothing before is missing, except for streams that it brings along.
+        position = max(position, min(eventID, streams.values.map(\.delivered).min() ?? eventID))
     }
 
     // MARK: Letting go
@@ -172,7 +204,7 @@ struct StreamRegistry {
 
     /// Takes a frame that the listener heard.
     mutating func received(_ frame: NotificationFrame) -> [Action] {
-        if attaching > 0 { remember(frame) }
+        if attaching > 0 { remember(frame.eventID, frame.targets) }
         heardOf = max(heardOf, frame.eventID)
         guard hearing == .live else { return [] }
         guard let data = frame.data else { return doorbell(frame) }
@@ -184,6 +216,12 @@ struct StreamRegistry {
         }
     }
 
+    /// Takes a notification that nobody understands, and that may have been a message.
+    mutating func misheard() -> [Action] {
+        // While it is cut off, the log will be read anyway.
+        hearing == .cutOff ? [] : listening()
+    }
+
     /// Call when notifications may be missed from now on.
     mutating func cutOff() {
         hearing = .cutOff
@@ -191,57 +229,79 @@ struct StreamRegistry {
 
     /// Call when notifications arrive (again), and the node's streams are attached to it.
     mutating func listening() -> [Action] {
-        hearing = .fetching(through: heardOf)
-        return [.fetch(after: position)]
+        lastFetch += 1
+        hearing = .fetching(fetch: lastFetch, through: heardOf)
+        return [.fetch(Fetch(number: lastFetch, after: position))]
     }
 
-    /// Hands over a row that ``Action/fetch(after:)`` brought; `stream` is `nil` for a broadcast.
-    mutating func fetched(_ message: StreamMessage, stream: Int64?) -> [Action] {
+    /// Whether a fetch is still of use.
+    func isWanted(_ fetch: Fetch) -> Bool {
+        if case .fetching(fetch.number, _) = hearing { true } else { false }
+    }
+
+    /// Hands over a row that ``Action/fetch(_:)`` brought; `stream` is `nil` for a broadcast.
+    mutating func fetched(_ message: StreamMessage, stream: Int64?, by fetch: Fetch) -> [Action] {
+        guard isWanted(fetch) else { return [] }
+        let targets = stream.map { NotificationFrame.Targets.streams([$0]) } ?? .everyStandaloneStream
+        if attaching > 0 { remember(message.eventID, targets) }
         position = max(position, message.eventID)
         guard let stream else { return handToStandaloneStreams(message) }
         return hand(message, to: stream)
     }
 
     /// Call when a fetch has brought all there was.
-    mutating func nodeCaughtUp() -> [Action] {
-        // Cut off once more meanwhile: there will be another fetch.
-        guard case .fetching(let through) = hearing else { return [] }
+    mutating func nodeCaughtUp(_ fetch: Fetch) -> [Action] {
+        // Not that of a fetch from before the node was cut off once more: what was sent meanwhile is not in it.
+        guard case .fetching(fetch.number, let through) = hearing else { return [] }
         position = max(position, through)
         if heardOf > position { return listening() }
         hearing = .live
         return []
     }
 
-    /// Hands over a row that ``Action/replay(stream:after:through:)`` brought.
-    mutating func replayed(_ message: StreamMessage, stream number: Int64) -> [Action] {
-        guard let stream = streams[number], message.eventID > stream.delivered else { return [] }
-        return deliver(message, to: number)
+    /// The stream that a replay is for, if it is still open and its client has not come back anew.
+    func stream(of replay: Replay) -> Stream? {
+        streams[replay.stream].flatMap { $0.attachment == replay.attachment ? $0 : nil }
     }
 
-    /// Call when a replay has handed over everything up to `through`.
-    mutating func caughtUp(_ number: Int64, through: EventID) -> [Action] {
-        guard var stream = streams[number], let goal = stream.goal else { return [] }
-        stream.delivered = max(stream.delivered, through)
+    /// Hands over a row that ``Action/replay(_:)`` brought.
+    mutating func replayed(_ message: StreamMessage, by replay: Replay) -> [Action] {
+        guard let stream = stream(of: replay), message.eventID > stream.delivered else { return [] }
+        return deliver(message, to: stream.number)
+    }
+
+    /// Call when a replay has handed over everything.
+    mutating func caughtUp(_ replay: Replay) -> [Action] {
+        guard var stream = stream(of: replay), let goal = stream.goal else { return [] }
+        stream.delivered = max(stream.delivered, replay.through)
         if goal <= stream.delivered { stream.goal = nil }
-        streams[number] = stream
-        return replay(stream)
+        streams[stream.number] = stream
+        return self.replay(stream)
     }
 
     // MARK: Private
 
     private func replay(_ stream: Stream) -> [Action] {
         guard let goal = stream.goal else { return [] }
-        return [.replay(stream: stream.number, after: stream.delivered, through: goal)]
+        return [
+            .replay(
+                Replay(
+                    stream: stream.number,
+                    attachment: stream.attachment,
+                    after: stream.delivered,
+                    through: goal
+                )
+            )
+        ]
     }
 
-    private mutating func remember(_ frame: NotificationFrame) {
-        switch frame.targets {
+    private mutating func remember(_ eventID: EventID, _ targets: NotificationFrame.Targets) {
+        switch targets {
         case .everyStandaloneStream:
-            early.broadcast = max(early.broadcast ?? frame.eventID, frame.eventID)
+            early.broadcast = max(early.broadcast ?? eventID, eventID)
         case .streams(let numbers):
-            for number in numbers where streams[number] == nil {
-                early.events[number] = max(early.events[number] ?? frame.eventID, frame.eventID)
-            }
+            // Also those that are held: the call may be for a client that opens its stream again here.
+            for number in numbers { early.events[number] = max(early.events[number] ?? eventID, eventID) }
         }
     }
 

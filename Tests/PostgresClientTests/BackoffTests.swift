@@ -14,7 +14,11 @@ struct BackoffTests {
         var generator = Constant(number: 0)
         var backoff = Backoff(initial: .milliseconds(100), cap: .milliseconds(700))
         let delays = (0..<5).map { _ in backoff.next(using: &generator) }
-        #expect(delays == [.milliseconds(50), .milliseconds(100), .milliseconds(200), .milliseconds(350), .milliseconds(350)])
+        #expect(
+            delays == [
+                .milliseconds(50), .milliseconds(100), .milliseconds(200), .milliseconds(350), .milliseconds(350),
+            ]
+        )
         #expect(backoff.failures == 5)
     }
 

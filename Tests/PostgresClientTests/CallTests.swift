@@ -1,6 +1,7 @@
 import Foundation
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 @Suite("Calls", .timeLimit(.minutes(2)))
 struct CallTests {
@@ -155,7 +156,10 @@ struct CallTests {
     func commitFails() async throws {
         try await withConnection { connection in
             let name = "client_test_\(UInt64.random(in: 0 ... .max))"
-            _ = try await connection.query("CREATE TEMP TABLE \(name) (id int PRIMARY KEY, parent int)", prepared: false)
+            _ = try await connection.query(
+                "CREATE TEMP TABLE \(name) (id int PRIMARY KEY, parent int)",
+                prepared: false
+            )
             _ = try await connection.query(
                 """
                 ALTER TABLE \(name) ADD FOREIGN KEY (parent) REFERENCES \(name) DEFERRABLE INITIALLY DEFERRED
@@ -204,7 +208,10 @@ struct CallTests {
         }
     }
 
-    @Test("COPY from or to the client ends the connection", arguments: ["COPY (SELECT 1) TO STDOUT", "COPY x FROM STDIN"])
+    @Test(
+        "COPY from or to the client ends the connection",
+        arguments: ["COPY (SELECT 1) TO STDOUT", "COPY x FROM STDIN"]
+    )
     func copy(statement: String) async throws {
         try await withConnection { connection in
             _ = try await connection.query("CREATE TEMP TABLE x (y int)", prepared: false)
@@ -273,7 +280,9 @@ struct CallTests {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for number in 0..<Int64(2_000) {
                     group.addTask {
-                        let task = Task { try await connection.query("SELECT $1", [.int8(number)]).value(as: Int64.self) }
+                        let task = Task {
+                            try await connection.query("SELECT $1", [.int8(number)]).value(as: Int64.self)
+                        }
                         if number % 2 == 0 { task.cancel() }
                         switch await task.result {
                         case .success(let answer):

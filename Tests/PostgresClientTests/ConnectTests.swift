@@ -1,6 +1,7 @@
 import Foundation
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 @Suite("Connecting", .timeLimit(.minutes(2)))
 struct ConnectTests {
@@ -20,7 +21,7 @@ struct ConnectTests {
 
     private func failure(_ string: String) async throws -> PostgresError {
         var configuration = try ConnectionConfiguration(connectionString: string)
-        configuration.connectTimeout = .seconds(5)
+        configuration.connectTimeout = .seconds(60)
         return try await failure(configuration)
     }
 
@@ -107,7 +108,6 @@ struct ConnectTests {
         let error = try await failure(configuration)
         #expect(error.code == .connectTimeout)
         #expect(start.duration(to: .now) >= .milliseconds(300))
-        #expect(start.duration(to: .now) < .seconds(5))
     }
 
     @Test("A server that answers nonsense is an error")
@@ -125,7 +125,9 @@ struct ConnectTests {
     func silentAfterwards() async throws {
         let server = try SocketServer { descriptor in
             SocketServer.readSome(descriptor)
-            let parameters = ["in_hot_standby\0off\0", "default_transaction_read_only\0off\0", "server_version\018.0\0"]
+            let parameters = [
+                "in_hot_standby\0off\0", "default_transaction_read_only\0off\0", "server_version\018.0\0",
+            ]
             var answer = Self.message("R", [0, 0, 0, 0])
             for parameter in parameters { answer += Self.message("S", Array(parameter.utf8)) }
             answer += Self.message("K", [0, 0, 0, 1, 0, 0, 0, 2]) + Self.message("Z", Array("I".utf8))
@@ -151,7 +153,7 @@ struct ConnectTests {
         configuration.user = direct.user
         configuration.password = direct.password
         configuration.database = direct.database
-        configuration.connectTimeout = .seconds(4)
+        configuration.connectTimeout = .seconds(16)
         try await withConnection(configuration) { connection in
             let answer: Int64 = try await connection.query("SELECT 1").value()
             #expect(answer == 1)
@@ -220,6 +222,42 @@ struct ConnectTests {
                 try await group.waitForAll()
             }
         }
+    }
+
+    @Test("Connecting and calling need no thread of the default pool", arguments: ["127.0.0.1", "localhost"])
+    func busyPool(host: String) async throws {
+        let relay = try Relay()
+        let configuration = try relay.configuration(host: host)
+        let loop = try EventLoop()
+        let (occupied, connected) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        let width = ProcessInfo.processInfo.activeProcessorCount
+        let connecting = Task(executorPreference: loop) {
+            defer { connected.signal() }
+            for _ in 0..<width { #expect(Self.wait(for: occupied)) }
+            let connection = try await PostgresConnection.connect(
+                configuration: configuration,
+                on: loop,
+                logger: TestDatabase.logger
+            )
+            _ = try await connection.query("SELECT 1")
+            return connection
+        }
+        // Occupy all threads of the pool until the connection stands.
+        let occupants = (0..<width).map { _ in
+            Task.detached {
+                occupied.signal()
+                defer { connected.signal() }
+                return Self.wait(for: connected)
+            }
+        }
+        for occupant in occupants { #expect(await occupant.value) }
+        try await connecting.value.close()
+        await loop.closeAndWait()
+    }
+
+    /// Blocks the thread until the semaphore is signalled; `false` if that takes over 20 s.
+    private static func wait(for semaphore: DispatchSemaphore) -> Bool {
+        semaphore.wait(timeout: .now() + .seconds(20)) == .success
     }
 
     @Test("Two hundred connections leave no descriptor and no thread behind")

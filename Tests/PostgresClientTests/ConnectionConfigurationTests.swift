@@ -1,11 +1,14 @@
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 @Suite("Connection configuration")
 struct ConnectionConfigurationTests {
     @Test("A URI and keywords say the same")
     func forms() throws {
-        let uri = try ConnectionConfiguration(connectionString: "postgresql://me:pass%20word@db:5433/app?sslmode=require")
+        let uri = try ConnectionConfiguration(
+            connectionString: "postgresql://me:pass%20word@db:5433/app?sslmode=require"
+        )
         let keywords = try ConnectionConfiguration(
             connectionString: "host=db port=5433 user=me password='pass word' dbname=app sslmode=require"
         )
@@ -126,6 +129,8 @@ struct HostCandidateTests {
     @Test("Names are resolved; sockets, addresses and the default are not")
     func resolution() {
         #expect(HostCandidate(host: "db", address: "", port: "").needsResolution)
+        #expect(!HostCandidate(host: "127.0.0.1", address: "", port: "").needsResolution)
+        #expect(!HostCandidate(host: "::1", address: "", port: "").needsResolution)
         #expect(!HostCandidate(host: "/run", address: "", port: "").needsResolution)
         #expect(!HostCandidate(host: "@abstract", address: "", port: "").needsResolution)
         #expect(!HostCandidate(host: "db", address: "::1", port: "").needsResolution)

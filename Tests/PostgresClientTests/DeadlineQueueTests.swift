@@ -1,5 +1,6 @@
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 @Suite("Deadline queue")
 struct DeadlineQueueTests {

@@ -1,5 +1,6 @@
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 @Suite("Encoding and decoding")
 struct EncodingTests {
@@ -57,7 +58,9 @@ struct EncodingTests {
         #expect(try await postgresError { _ = try decode(nil, .text, as: String.self) }.code == .unexpectedResult)
         let array = try EncodedParameters([.int8Array([nil])])
         let bytes = Array(array.bytes.prefix(Int(array.lengths[0])))
-        #expect(try await postgresError { _ = try decode(bytes, .int8Array, as: [Int64].self) }.code == .unexpectedResult)
+        #expect(
+            try await postgresError { _ = try decode(bytes, .int8Array, as: [Int64].self) }.code == .unexpectedResult
+        )
     }
 
     @Test("Another type is an error, not a wrong value")
@@ -70,7 +73,9 @@ struct EncodingTests {
         #expect(try await postgresError { _ = try decode([2], .bool, as: Bool.self) }.code == .unexpectedResult)
         #expect(try await postgresError { _ = try decode([1], .int8, as: Bool.self) }.code == .unexpectedResult)
         #expect(try await postgresError { _ = try decode([0, 1], .int2, as: String.self) }.code == .unexpectedResult)
-        #expect(try await postgresError { _ = try decode([2, 0x7b], .jsonb, as: String.self) }.code == .unexpectedResult)
+        #expect(
+            try await postgresError { _ = try decode([2, 0x7b], .jsonb, as: String.self) }.code == .unexpectedResult
+        )
     }
 
     @Test("Text formats decode too")

@@ -1,7 +1,8 @@
 import Foundation
 import Glibc
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 @Suite("Event loop", .timeLimit(.minutes(2)))
 struct EventLoopTests {

@@ -1,6 +1,7 @@
 import Foundation
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 @Suite("Losing a connection", .timeLimit(.minutes(2)))
 struct LossTests {

@@ -1,6 +1,7 @@
 import Foundation
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 @Suite("Notifications", .timeLimit(.minutes(2)))
 struct NotificationTests {
@@ -34,7 +35,9 @@ struct NotificationTests {
     @Test("A payload of 7,999 bytes arrives whole, on channels with hostile names")
     func payloads() async throws {
         let suffix = UInt64.random(in: 0 ... .max)
-        let channels = ["a\(suffix)\"; DROP TABLE x; --", "Ümläut \(suffix)", String(repeating: "c", count: 43) + "\(suffix)"]
+        let channels = [
+            "a\(suffix)\"; DROP TABLE x; --", "Ümläut \(suffix)", String(repeating: "c", count: 43) + "\(suffix)",
+        ]
         let payload = String(repeating: "é", count: 3_999) + "!"
         #expect(payload.utf8.count == 7_999)
         try await withListener { listener, stream in

@@ -10,8 +10,25 @@ struct StreamRegistryTests {
 
     /// A registry that listens and has caught up.
     init() {
-        _ = registry.listening()
-        _ = registry.nodeCaughtUp()
+        if case .fetch(let fetch) = registry.listening().first { _ = registry.nodeCaughtUp(fetch) }
+    }
+
+    /// The fetch of a given number: the one that ``init()`` did is 1.
+    private func fetch(_ number: UInt64, after value: Int64) -> StreamRegistry.Fetch {
+        StreamRegistry.Fetch(number: number, after: event(value))
+    }
+
+    private func replay(
+        _ stream: Int64,
+        _ range: ClosedRange<Int64>,
+        attachment: UInt64 = 1
+    ) -> StreamRegistry.Replay {
+        StreamRegistry.Replay(
+            stream: stream,
+            attachment: attachment,
+            after: event(range.lowerBound),
+            through: event(range.upperBound)
+        )
     }
 
     private func event(_ value: Int64) -> EventID { EventID(rawValue: value) }
@@ -68,18 +85,18 @@ struct StreamRegistryTests {
     mutating func replayThenLive() {
         #expect(
             attach(stream(1), replayAfter: 50)
-                == [.replay(stream: 1, after: event(50), through: event(100))]
+                == [.replay(replay(1, 50...100))]
         )
         #expect(registry.received(frame(101, .streams([1]))) == [])
         #expect(consumer.received == [])
-        _ = registry.replayed(message(60), stream: 1)
-        _ = registry.replayed(message(70), stream: 1)
+        _ = registry.replayed(message(60), by: replay(1, 50...100))
+        _ = registry.replayed(message(70), by: replay(1, 50...100))
         #expect(
-            registry.caughtUp(1, through: event(100))
-                == [.replay(stream: 1, after: event(100), through: event(101))]
+            registry.caughtUp(replay(1, 50...100))
+                == [.replay(replay(1, 100...101))]
         )
-        _ = registry.replayed(message(101), stream: 1)
-        #expect(registry.caughtUp(1, through: event(101)) == [])
+        _ = registry.replayed(message(101), by: replay(1, 100...101))
+        #expect(registry.caughtUp(replay(1, 100...101)) == [])
         _ = registry.received(frame(102, .streams([1])))
         #expect(consumer.received == [60, 70, 101, 102])
     }
@@ -91,7 +108,7 @@ struct StreamRegistryTests {
         _ = registry.received(frame(102, .everyStandaloneStream))
         let actions = registry.attached(stream(1), replayAfter: nil)
         registry.attachingEnded()
-        #expect(actions == [.replay(stream: 1, after: event(100), through: event(102))])
+        #expect(actions == [.replay(replay(1, 100...102))])
     }
 
     @Test("is closed at once when it was ended before the answer to its attach")
@@ -120,28 +137,28 @@ struct StreamRegistryTests {
         _ = attach(stream(2, controller: other))
         #expect(
             registry.received(frame(101, .streams([1]), inline: false))
-                == [.replay(stream: 1, after: event(100), through: event(101))]
+                == [.replay(replay(1, 100...101))]
         )
         _ = registry.received(frame(102, .streams([1])))
         _ = registry.received(frame(103, .streams([2])))
         #expect(consumer.received == [])
         #expect(other.received == [103])
-        _ = registry.replayed(message(101), stream: 1)
+        _ = registry.replayed(message(101), by: replay(1, 100...101))
         #expect(
-            registry.caughtUp(1, through: event(101))
-                == [.replay(stream: 1, after: event(101), through: event(102))]
+            registry.caughtUp(replay(1, 100...101))
+                == [.replay(replay(1, 101...102))]
         )
     }
 
     @Test("are fetched for together after a doorbell for all")
     mutating func doorbellForAll() {
         _ = attach(stream(1))
-        #expect(registry.received(frame(101, .everyStandaloneStream, inline: false)) == [.fetch(after: event(100))])
+        #expect(registry.received(frame(101, .everyStandaloneStream, inline: false)) == [.fetch(fetch(2, after: 100))])
         #expect(registry.received(frame(102, .streams([1]))) == [])
-        _ = registry.fetched(message(101), stream: nil)
-        #expect(registry.nodeCaughtUp() == [.fetch(after: event(101))])
-        _ = registry.fetched(message(102), stream: 1)
-        #expect(registry.nodeCaughtUp() == [])
+        _ = registry.fetched(message(101), stream: nil, by: fetch(2, after: 100))
+        #expect(registry.nodeCaughtUp(fetch(2, after: 100)) == [.fetch(fetch(3, after: 101))])
+        _ = registry.fetched(message(102), stream: 1, by: fetch(3, after: 101))
+        #expect(registry.nodeCaughtUp(fetch(3, after: 101)) == [])
         _ = registry.received(frame(103, .streams([1])))
         #expect(consumer.received == [101, 102, 103])
     }
@@ -149,8 +166,8 @@ struct StreamRegistryTests {
     @Test("are not fetched for again and again because of a message that is for nobody here")
     mutating func doorbellForNobody() {
         _ = attach(stream(1))
-        #expect(registry.received(frame(101, .everyStandaloneStream, inline: false)) == [.fetch(after: event(100))])
-        #expect(registry.nodeCaughtUp() == [])
+        #expect(registry.received(frame(101, .everyStandaloneStream, inline: false)) == [.fetch(fetch(2, after: 100))])
+        #expect(registry.nodeCaughtUp(fetch(2, after: 100)) == [])
         #expect(registry.position == event(101))
     }
 
@@ -161,12 +178,12 @@ struct StreamRegistryTests {
         registry.cutOff()
         // The notification for 102 is lost; 103 arrives after LISTEN, before the log has been read.
         _ = registry.received(frame(103, .streams([1])))
-        #expect(registry.listening() == [.fetch(after: event(101))])
+        #expect(registry.listening() == [.fetch(fetch(2, after: 101))])
         _ = registry.received(frame(104, .streams([1])))
-        for value: Int64 in [102, 103] { _ = registry.fetched(message(value), stream: 1) }
-        #expect(registry.nodeCaughtUp() == [.fetch(after: event(103))])
-        _ = registry.fetched(message(104), stream: 1)
-        #expect(registry.nodeCaughtUp() == [])
+        for value: Int64 in [102, 103] { _ = registry.fetched(message(value), stream: 1, by: fetch(2, after: 101)) }
+        #expect(registry.nodeCaughtUp(fetch(2, after: 101)) == [.fetch(fetch(3, after: 103))])
+        _ = registry.fetched(message(104), stream: 1, by: fetch(3, after: 103))
+        #expect(registry.nodeCaughtUp(fetch(3, after: 103)) == [])
         #expect(consumer.received == [101, 102, 103, 104])
     }
 
@@ -176,10 +193,10 @@ struct StreamRegistryTests {
         registry.cutOff()
         _ = registry.listening()
         registry.cutOff()
-        #expect(registry.nodeCaughtUp() == [])
+        #expect(registry.nodeCaughtUp(fetch(2, after: 100)) == [])
         _ = registry.received(frame(105, .streams([1])))
         #expect(consumer.received == [])
-        #expect(registry.listening() == [.fetch(after: event(100))])
+        #expect(registry.listening() == [.fetch(fetch(3, after: 100))])
     }
 
     @Test("that attaches does not move the node past what is on its way to others")
@@ -210,5 +227,120 @@ struct StreamRegistryTests {
         _ = registry.received(frame(111, .streams([1])))
         #expect(consumer.received == [])
         #expect(next.received == [111])
+    }
+
+    @Test("stay cut off when a fetch ends that began before the node listened again")
+    mutating func staleFetch() {
+        _ = attach(stream(1))
+        registry.cutOff()
+        _ = registry.listening()
+        registry.cutOff()
+        // 101 was missed; the first fetch read the log before it was there.
+        #expect(registry.listening() == [.fetch(fetch(3, after: 100))])
+        #expect(registry.nodeCaughtUp(fetch(2, after: 100)) == [])
+        _ = registry.received(frame(102, .streams([1])))
+        #expect(registry.fetched(message(102), stream: 1, by: fetch(2, after: 100)) == [])
+        #expect(consumer.received == [])
+        for value: Int64 in [101, 102] { _ = registry.fetched(message(value), stream: 1, by: fetch(3, after: 100)) }
+        #expect(registry.nodeCaughtUp(fetch(3, after: 100)) == [])
+        #expect(consumer.received == [101, 102])
+    }
+
+    @Test("that a client opens again does not get the rest of the replay that its former connection waited for")
+    mutating func staleReplay() {
+        let next = RecordingController()
+        #expect(attach(stream(1), replayAfter: 50) == [.replay(replay(1, 50...100))])
+        // The former connection had got as far as 80, and the client had seen 60.
+        #expect(
+            attach(stream(1, position: 110, controller: next), replayAfter: 60)
+                == [.replay(replay(1, 60...110, attachment: 2))]
+        )
+        #expect(registry.replayed(message(90), by: replay(1, 50...100)) == [])
+        #expect(registry.caughtUp(replay(1, 50...100)) == [])
+        for value: Int64 in [70, 80, 90] {
+            _ = registry.replayed(message(value), by: replay(1, 60...110, attachment: 2))
+        }
+        #expect(consumer.received == [])
+        #expect(next.received == [70, 80, 90])
+    }
+
+    @Test("that a client opens again here gets what its former connection was given before the answer")
+    mutating func earlyFrameOfHeldStream() {
+        let next = RecordingController()
+        _ = attach(stream(1))
+        registry.attachingBegan()
+        _ = registry.received(frame(120, .streams([1])))
+        let actions = registry.attached(stream(1, position: 110, controller: next), replayAfter: nil)
+        registry.attachingEnded()
+        #expect(actions == [.replay(replay(1, 110...120, attachment: 2))])
+    }
+
+    @Test("loses nothing that a fetch brings before the answer to its attach")
+    mutating func earlyRow() {
+        registry.cutOff()
+        _ = registry.listening()
+        registry.attachingBegan()
+        _ = registry.fetched(message(120), stream: 1, by: fetch(2, after: 100))
+        let actions = registry.attached(stream(1, position: 110), replayAfter: nil)
+        registry.attachingEnded()
+        #expect(actions == [.replay(replay(1, 110...120))])
+    }
+
+    @Test("that was taken before the answer to its attach is closed as taken over, unless that was before")
+    mutating func earlyTaking() {
+        let other = RecordingController()
+        registry.attachingBegan()
+        registry.lost(.taken(at: event(120), [1, 2]))
+        #expect(registry.attached(stream(1, position: 110), replayAfter: nil) == [])
+        _ = registry.attached(stream(2, position: 130, controller: other), replayAfter: nil)
+        registry.attachingEnded()
+        #expect(consumer.closing == .takenOver)
+        #expect(other.closing == nil)
+    }
+
+    @Test("are brought along to a new node, which reads the log from where the one that is furthest behind stands")
+    mutating func registeredAnew() {
+        _ = attach(stream(1, position: 110))
+        _ = attach(stream(2, position: 150))
+        registry.registered(at: event(200))
+        #expect(registry.position == event(110))
+        registry.reattached(1, position: event(210))
+        registry.lost(.taken(at: event(205), [1]))
+        #expect(consumer.closing == nil)
+        #expect(registry.listening() == [.fetch(fetch(2, after: 110))])
+    }
+
+    @Test("are none after all were closed, and then the log is not read from before the new node")
+    mutating func startsOver() {
+        _ = attach(stream(1))
+        registry.closeAll(.detached)
+        registry.registered(at: event(200))
+        #expect(consumer.closing == .detached)
+        #expect(registry.listening() == [.fetch(fetch(2, after: 200))])
+    }
+
+    @Test("are caught up with after a notification that nobody understands, but not while the node is cut off")
+    mutating func misheard() {
+        #expect(registry.misheard() == [.fetch(fetch(2, after: 100))])
+        registry.cutOff()
+        #expect(registry.misheard() == [])
+        #expect(!registry.isWanted(fetch(2, after: 100)))
+    }
+
+    @Test("are fetched for together when a doorbell is for many")
+    mutating func doorbellForMany() {
+        let numbers = Array(Int64(1)...20)
+        for number in numbers { _ = attach(stream(number)) }
+        #expect(registry.received(frame(101, .streams(numbers), inline: false)) == [.fetch(fetch(2, after: 100))])
+    }
+
+    @Test("that is closed while it is replayed gets no more, and nothing is reported")
+    mutating func closedDuringReplay() {
+        _ = attach(stream(1), replayAfter: 50)
+        registry.close(1, .detached)
+        #expect(registry.replayed(message(60), by: replay(1, 50...100)) == [])
+        #expect(registry.caughtUp(replay(1, 50...100)) == [])
+        #expect(consumer.received == [])
+        #expect(consumer.closing == .detached)
     }
 }

@@ -8,5 +8,5 @@ FROM tmcp.sessions AS x JOIN tmcp.stores AS s USING (store) ORDER BY s.name, x.i
 SELECT 'subscription', s.name, x.id, u.uri
 FROM tmcp.subscriptions AS u JOIN tmcp.sessions AS x USING (session) JOIN tmcp.stores AS s ON s.store = u.store
 ORDER BY s.name, x.id, u.uri;
-SELECT 'retention', retention FROM tmcp.rotation;
+SELECT 'retention', retention FROM tmcp.settings;
 SELECT 'view', id, value FROM tmcp.tmcp_session_subscriptions ORDER BY id, value;

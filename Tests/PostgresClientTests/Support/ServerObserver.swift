@@ -1,6 +1,7 @@
 import Foundation
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 /// Looks at, and ends, other sessions of the test server.
 enum ServerObserver {

@@ -1,6 +1,7 @@
 import CLibPQ
 import Foundation
 import Glibc
+
 @testable import PostgresClient
 
 /// A server on a port of the system's choice that does with each connection what it is told: nothing, for instance.
@@ -104,14 +105,15 @@ final class Relay: Sendable {
     }
 
     /// The test server's configuration, through the relay.
-    func configuration() throws -> ConnectionConfiguration {
+    func configuration(host: String = "127.0.0.1") throws -> ConnectionConfiguration {
         let direct = try TestDatabase.configuration()
         var through = try ConnectionConfiguration(
-            connectionString: "host=127.0.0.1 port=\(server.port) sslmode=disable gssencmode=disable"
+            connectionString: "host=\(host) port=\(server.port) sslmode=disable gssencmode=disable"
         )
         through.user = direct.user
         through.password = direct.password
         through.database = direct.database
+        through.connectTimeout = direct.connectTimeout
         return through
     }
 

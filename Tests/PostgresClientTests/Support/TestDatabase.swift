@@ -1,7 +1,8 @@
 import Foundation
 import Logging
-@testable import PostgresClient
 import Testing
+
+@testable import PostgresClient
 
 /// The server that `TMCP_TEST_DATABASE_URL` names.
 enum TestDatabase {
@@ -21,7 +22,10 @@ enum TestDatabase {
     }
 
     static func configuration() throws -> ConnectionConfiguration {
-        try ConnectionConfiguration(connectionString: url())
+        var configuration = try ConnectionConfiguration(connectionString: url())
+        // All tests run at once, on a machine that may be busy.
+        configuration.connectTimeout = .seconds(60)
+        return configuration
     }
 
     static let logger = Logger(label: "PostgresClientTests") { _ in SwiftLogNoOpLogHandler() }
