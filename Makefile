@@ -4,6 +4,7 @@
 # make test         everything that must pass, on a throwaway cluster
 # make demo         two servers, one database, and messages between them
 # make matrix       the SQL tests, updates, pg_dump and pg_upgrade on PostgreSQL 14 to 18
+# make bench        measures it beside what else one might use; BENCH_JSON=file, BENCH="--full" for the long runs
 # make lint         format, shell scripts, and whether the built files are what their sources make
 # make docs         the SQL reference, from the comments in the database
 # make pgtle        dist/: a script that registers the extension with pg_tle
@@ -51,6 +52,9 @@ matrix: all
 	Tests/cluster/prerequisites matrix
 	Tests/cluster/matrix
 
+bench: all
+	Tests/bench/bench $(BENCH)
+
 lint:
 	Tests/cluster/prerequisites lint
 	Tests/cluster/lint
@@ -62,4 +66,4 @@ pgtle: all
 	mkdir -p dist
 	extension/build --pgtle >dist/$(name)--$(release).pgtle.sql
 
-.PHONY: results-folders test demo matrix lint docs pgtle
+.PHONY: results-folders test demo matrix bench lint docs pgtle

@@ -1524,7 +1524,7 @@ BEGIN
                              number_of_messages, coalesce(cardinality(send_batch.data), 0)),
             HINT = 'Give one message for each id.';
     ELSIF number_of_messages = 0 THEN
-        RETURN '{}';
+        RETURN '{}'::bigint[];
     END IF;
     PERFORM tmcp._check_message_size(
         (SELECT CASE WHEN bool_or(d IS NULL) THEN NULL ELSE max(octet_length(d)) END

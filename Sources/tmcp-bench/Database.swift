@@ -50,7 +50,7 @@ struct Database {
         try await query("DROP DATABASE IF EXISTS \(name) WITH (FORCE)")
         try await query("CREATE DATABASE \(name) TEMPLATE template0")
         let database = try await Database(name, server: url, eventLoop: eventLoop)
-        for statement in sql.split(separator: ";\n") where !statement.isEmpty { try await database.query(String(statement)) }
+        for statement in sql.split(separator: ";\n") { try await database.query(String(statement)) }
         return database
     }
 

@@ -5,12 +5,29 @@ enum Payload {
     private static let tail = #""}}"#
     private static let digits = 19
 
+    private static let end = ending(size: size)
+
+    private static func ending(size: Int) -> String {
+        String(repeating: "x", count: size - head.utf8.count - digits - tail.utf8.count) + tail
+    }
+
     /// A message that is sent now.
-    static func make(size: Int = Payload.size) -> String {
-        let time = String(monotonicNanoseconds())
-        let zeros = String(repeating: "0", count: digits - time.utf8.count)
-        let padding = size - head.utf8.count - digits - tail.utf8.count
-        return head + zeros + time + String(repeating: "x", count: padding) + tail
+    static func make() -> String { make(end) }
+
+    /// A message of another size that is sent now.
+    static func make(size: Int) -> String { make(ending(size: size)) }
+
+    private static func make(_ end: String) -> String {
+        String(unsafeUninitializedCapacity: head.utf8.count + digits + end.utf8.count) { buffer in
+            var count = buffer.update(fromContentsOf: head.utf8)
+            var rest = monotonicNanoseconds()
+            for place in (count..<count + digits).reversed() {
+                buffer[place] = UInt8(ascii: "0") + UInt8(rest % 10)
+                rest /= 10
+            }
+            count += digits
+            return buffer[count...].update(fromContentsOf: end.utf8)
+        }
     }
 
     /// When a message was sent.

@@ -97,7 +97,9 @@ actor RedisConnection {
         isFlushScheduled = false
         var offset = 0
         while offset < output.count {
-            let count = output.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress.map { $0 + offset }, $0.count - offset) }
+            let count = output.withUnsafeBytes { bytes in
+                Glibc.write(descriptor, bytes.baseAddress.map { $0 + offset }, bytes.count - offset)
+            }
             guard count > 0 else { break }
             offset += count
         }

@@ -54,7 +54,8 @@ final class RedisContestant: Contestant {
             let answer = try await commands.command("SCAN", cursor, "MATCH", "available:session:*", "COUNT", "1000")
             guard case .array(let parts) = answer, parts.count == 2, case .array(let keys) = parts[1] else { return }
             cursor = parts[0].text ?? "0"
-            try await publish(data, toAll: keys.compactMap { $0.text.map { String($0.dropFirst("available:".utf8.count)) } })
+            let channels = keys.compactMap { $0.text.map { String($0.dropFirst("available:".utf8.count)) } }
+            try await publish(data, toAll: channels)
         } while cursor != "0"
     }
 

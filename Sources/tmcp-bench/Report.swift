@@ -59,7 +59,14 @@ struct Report: Codable {
     }
 
     /// Adds a row about the contestant alone.
-    mutating func row(_ what: String, unit: String, value: Double, target: String = "", isMet: Bool? = nil, note: String? = nil) {
+    mutating func row(
+        _ what: String,
+        unit: String,
+        value: Double,
+        target: String = "",
+        isMet: Bool? = nil,
+        note: String? = nil
+    ) {
         rows.append(Row(what: what, unit: unit, medians: ["tmcp": value], target: target, isMet: isMet, note: note))
     }
 

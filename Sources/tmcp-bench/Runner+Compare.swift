@@ -2,8 +2,13 @@ extension Runner {
     /// The rows that compare: all contestants run at once, and each row is measured on one after the other.
     func compare() async throws {
         let rows = (
-            sends: "direct sends, 64 callers", median: "send to consumer, median", high: "send to consumer, 99 %",
-            broadcast: "broadcast to all streams", update: "resource update to half of them", open: "opening the streams"
+            sends: "direct sends, 64 callers",
+            waiting: "the same, (a) as it is: waiting for the disk",
+            median: "send to consumer, median",
+            high: "send to consumer, 99 %",
+            broadcast: "broadcast to all streams",
+            update: "resource update to half of them",
+            open: "opening the streams"
         )
         let seconds: Int64 = isFull ? 5 : 2
         for round in 0..<rounds {
@@ -22,6 +27,10 @@ extension Runner {
             try each(withStreams) { design, field in
                 _ = try sendRate(field, seconds: 1)
                 report.sample(rows.sends, design, try sendRate(field, seconds: seconds))
+                guard design != .redis else { return }
+                try field.askAll("wait-for-disk") { _ in [1] }
+                report.sample(rows.waiting, design, try sendRate(field, seconds: seconds))
+                try field.askAll("wait-for-disk") { _ in [0] }
             }
             try each(designs) { design, field in
                 let latency = try latency(field, count: isFull ? 2_000 : 700)
@@ -40,6 +49,7 @@ extension Runner {
             }
         }
         report.row(rows.sends, unit: "1/s", target: ">= 15 (a), >= (b)") { $0(.obvious) >= 15 && $0(.redis) >= 1 }
+        report.row(rows.waiting, unit: "1/s", target: ">= 15 (a)") { $0(.obvious) >= 15 }
         report.row(rows.median, unit: "ms", target: "<= 1.4 (c), < (a)") { $0(.floor) <= 1.4 && $0(.obvious) < 1 }
         report.row(rows.high, unit: "ms", target: "< (a)") { $0(.obvious) < 1 }
         report.row(rows.broadcast, unit: "ms", target: "<= (a)/100, (b)/10") {

@@ -125,7 +125,7 @@ extension Runner {
             value: beside.median,
             target: "<= 2 times alone",
             isMet: ratio <= 2,
-            note: "alone \(Report.text(alone.median)) ms; beside 10 of them a second \(Report.text(besideMany.median)) ms"
+            note: "alone \(Report.text(alone.median)) ms; beside 10 MB a second \(Report.text(besideMany.median)) ms"
         )
     }
 
