@@ -269,7 +269,7 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
         of descriptor: Int32,
         for interest: Readiness,
         until deadline: ContinuousClock.Instant?,
-        isolation: isolated (any Actor)? = #isolation
+        isolation: isolated any Actor = #isolation
     ) async throws(PostgresError) -> Readiness? {
         var failure: PostgresError?
         let readiness: Readiness? = await firstValue(until: deadline) { finish in
@@ -285,6 +285,21 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
         return readiness
     }
 
+    /// Runs `body` with the loop as the preferred executor of its task.
+    ///
+    /// Without that a task is resumed in the default pool after each wait, even one on an actor of the loop's, and as long as the pool is
+    /// busy nothing gets on.
+    func preferred<Failure: Error>(_ body: @Sendable () async throws(Failure) -> Void) async throws(Failure) {
+        let outcome: Result<Void, Failure> = await withTaskExecutorPreference(self) {
+            do throws(Failure) {
+                return .success(try await body())
+            } catch {
+                return .failure(error)
+            }
+        }
+        try outcome.get()
+    }
+
     /// Waits for a value that something else comes by, for code that runs on the loop.
     ///
     /// Nothing here leaves the loop's thread, as an `AsyncStream` would: with the default pool busy, connections would run into
@@ -295,7 +310,7 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
     /// - Returns: `nil` if the deadline passed or the task was cancelled before.
     func firstValue<Value: Sendable>(
         until deadline: ContinuousClock.Instant?,
-        isolation: isolated (any Actor)? = #isolation,
+        isolation: isolated any Actor = #isolation,
         start: (_ finish: @escaping @Sendable (Value?) -> Void) -> Void
     ) async -> Value? {
         let wait = Wait<Value>()

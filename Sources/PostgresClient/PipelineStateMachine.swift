@@ -5,14 +5,7 @@ import DequeModule
 /// Calls wait while the socket takes no more, are sent in order, and are answered in order: for each statement of a call
 /// a result and an end, then a synchronization. A call has succeeded only when it is synchronized, since its transaction is
 /// committed there. The machine does no input or output: it takes what happened, and says what to do.
-struct PipelineStateMachine<Request, Completion, Response> {
-    /// Names a call.
-    struct CallID: Hashable, Comparable, Sendable {
-        fileprivate let number: UInt64
-
-        static func < (left: CallID, right: CallID) -> Bool { left.number < right.number }
-    }
-
+struct PipelineStateMachine<CallID: Hashable, Request, Completion, Response> {
     /// Something that libpq read.
     enum Event {
         /// A statement succeeded.
@@ -60,7 +53,6 @@ struct PipelineStateMachine<Request, Completion, Response> {
 
     private var waiting: Deque<WaitingCall> = []
     private var sent: Deque<SentCall> = []
-    private var lastNumber: UInt64 = 0
     private var consecutiveEnds = 0
 
     /// Whether the socket takes no more for the time being.
@@ -70,12 +62,6 @@ struct PipelineStateMachine<Request, Completion, Response> {
     var sentCount: Int { sent.count }
     /// How many calls wait to be sent.
     var waitingCount: Int { waiting.count }
-
-    /// A name for the next call.
-    mutating func nextID() -> CallID {
-        lastNumber += 1
-        return CallID(number: lastNumber)
-    }
 
     /// A call was made.
     mutating func submit(_ id: CallID, _ request: Request, _ completion: Completion) {
@@ -145,9 +131,7 @@ struct PipelineStateMachine<Request, Completion, Response> {
 
     /// A caller no longer waits. Returns whom to tell, unless the call is over. If it was not sent yet it never is.
     mutating func cancel(_ id: CallID) -> Completion? {
-        if let first = sent.first, id >= first.id, let last = sent.last, id <= last.id {
-            // Sent in order, though a number may be missing, so that a search beats arithmetic.
-            guard let index = sent.firstIndex(where: { $0.id == id }) else { return nil }
+        if let index = sent.firstIndex(where: { $0.id == id }) {
             defer { sent[index].completion = nil }
             return sent[index].completion
         }

@@ -1,6 +1,7 @@
 import CLibPQ
 import Glibc
 package import Logging
+import Synchronization
 
 /// A connection to PostgreSQL on which many calls can be under way at once.
 ///
@@ -16,10 +17,21 @@ package actor PostgresConnection {
     /// Called on the event loop's thread, once, when the connection is over. It must not block.
     package typealias CloseHandler = @Sendable (PostgresError) -> Void
 
-    private typealias Machine = PipelineStateMachine<Request, Continuation, PostgresResult>
+    private typealias Machine = PipelineStateMachine<ObjectIdentifier, Request, Completion, PostgresResult>
     private typealias Continuation = UnsafeContinuation<Result<PostgresResult, PostgresError>, Never>
 
-    private struct Request {
+    /// What the caller and the loop know of a call.
+    private final class Call: Sendable {
+        /// Set by whoever cancels, before the loop hears of it, so that a call that it has yet to hear of is not made.
+        let isCancelled = Atomic(false)
+    }
+
+    private struct Completion {
+        let call: Call
+        let continuation: Continuation
+    }
+
+    private struct Request: Sendable {
         let sql: String
         let parameters: EncodedParameters
         let mayBePrepared: Bool
@@ -99,7 +111,7 @@ package actor PostgresConnection {
             notificationHandler: onNotification,
             closeHandler: onClose
         )
-        try await connection.open()
+        try await eventLoop.preferred { () async throws(PostgresError) in try await connection.open() }
         return connection
     }
 
@@ -177,7 +189,10 @@ package actor PostgresConnection {
         end(PostgresError(.closed, "it was closed"))
     }
 
-    /// Whether calls can be made.
+    /// How many calls have been made and not been answered, for metrics and tests.
+    package var callsUnderWay: Int { machine.sentCount + machine.waitingCount }
+
+    /// Whether the connection is over, so that no calls can be made.
     package var isClosed: Bool { handle == nil }
 
     private func end(_ reason: PostgresError) {
@@ -186,8 +201,8 @@ package actor PostgresConnection {
         eventLoop.unregister(descriptor)
         self.handle = nil
         closeReason = reason
-        for (continuation, error) in machine.close(reason: reason) {
-            continuation.resume(returning: .failure(error))
+        for (completion, error) in machine.close(reason: reason) {
+            completion.continuation.resume(returning: .failure(error))
         }
         logger.debug(
             "The connection to PostgreSQL is over",
@@ -213,7 +228,7 @@ package actor PostgresConnection {
     /// - Throws: ``PostgresError/Code/server``, ``PostgresError/Code/notExecuted``,
     ///   ``PostgresError/Code/outcomeUnknown``, ``PostgresError/Code/cancelled``,
     ///   ``PostgresError/Code/invalidParameter``.
-    package func query(
+    package nonisolated(nonsending) func query(
         _ sql: String,
         _ parameters: [PostgresParameter] = [],
         prepared: Bool = true
@@ -258,26 +273,39 @@ package actor PostgresConnection {
         PostgresError(.notExecuted, "the connection is closed: \(closeReason.message)", sqlState: closeReason.sqlState)
     }
 
-    private func perform(_ request: Request) async throws(PostgresError) -> PostgresResult {
-        let id = machine.nextID()
+    /// Runs where its caller does: only what touches the connection is done on the loop, and without a change of thread if the caller
+    /// is there already.
+    private nonisolated(nonsending) func perform(_ request: Request) async throws(PostgresError) -> PostgresResult {
+        let call = Call()
         let outcome = await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: Continuation) in
-                // Looked at here, where nothing can come in between any more.
-                guard handle != nil else { return continuation.resume(returning: .failure(notOpen())) }
-                guard !Task.isCancelled else { return continuation.resume(returning: .failure(Self.cancelled)) }
-                machine.submit(id, request, continuation)
-                sendWaiting()
+                let completion = Completion(call: call, continuation: continuation)
+                if eventLoop.isCurrent {
+                    assumeIsolated { $0.submit(request, completion) }
+                } else {
+                    eventLoop.execute { self.assumeIsolated { $0.submit(request, completion) } }
+                }
             }
         } onCancel: {
-            eventLoop.execute { self.assumeIsolated { $0.cancel(id) } }
+            call.isCancelled.store(true, ordering: .releasing)
+            eventLoop.execute { self.assumeIsolated { $0.cancel(call) } }
         }
         return try outcome.get()
     }
 
+    private func submit(_ request: Request, _ completion: Completion) {
+        guard handle != nil else { return completion.continuation.resume(returning: .failure(notOpen())) }
+        guard !completion.call.isCancelled.load(ordering: .acquiring) else {
+            return completion.continuation.resume(returning: .failure(Self.cancelled))
+        }
+        machine.submit(ObjectIdentifier(completion.call), request, completion)
+        sendWaiting()
+    }
+
     private static var cancelled: PostgresError { PostgresError(.cancelled, "the task was cancelled") }
 
-    private func cancel(_ id: Machine.CallID) {
-        machine.cancel(id)?.resume(returning: .failure(Self.cancelled))
+    private func cancel(_ call: Call) {
+        machine.cancel(ObjectIdentifier(call))?.continuation.resume(returning: .failure(Self.cancelled))
     }
 
     // MARK: Output
@@ -379,13 +407,13 @@ package actor PostgresConnection {
             switch machine.received(event) {
             case .proceed:
                 break
-            case .complete(let continuation, let statement, let outcome):
+            case .complete(let completion, let statement, let outcome):
                 if case .failure(let error) = outcome {
                     statements.completed(statement, sqlState: error.sqlState ?? "")
                 } else {
                     statements.completed(statement, sqlState: nil)
                 }
-                continuation?.resume(returning: outcome)
+                completion?.continuation.resume(returning: outcome)
             case .giveUp(let reason):
                 end(reason)
             }

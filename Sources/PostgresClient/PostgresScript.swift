@@ -18,7 +18,10 @@ package enum PostgresScript {
         guard !script.utf8.contains(0) else {
             throw PostgresError(.invalidParameter, "the script holds a NUL character")
         }
-        try await ScriptRunner(eventLoop: eventLoop).run(script, configuration: configuration, logger: logger)
+        let runner = ScriptRunner(eventLoop: eventLoop)
+        try await eventLoop.preferred { () async throws(PostgresError) in
+            try await runner.run(script, configuration: configuration, logger: logger)
+        }
     }
 }
 

@@ -224,35 +224,37 @@ struct ConnectTests {
         }
     }
 
-    @Test("Connecting and calling need no thread of the default pool", arguments: ["127.0.0.1", "localhost"])
+    @Test("Connecting needs no thread of the default pool", arguments: ["127.0.0.1", "localhost"])
     func busyPool(host: String) async throws {
-        let relay = try Relay()
-        let configuration = try relay.configuration(host: host)
-        let loop = try EventLoop()
-        let (occupied, connected) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
         let width = ProcessInfo.processInfo.activeProcessorCount
-        let connecting = Task(executorPreference: loop) {
-            defer { connected.signal() }
-            for _ in 0..<width { #expect(Self.wait(for: occupied)) }
-            let connection = try await PostgresConnection.connect(
-                configuration: configuration,
-                on: loop,
-                logger: TestDatabase.logger
-            )
-            _ = try await connection.query("SELECT 1")
-            return connection
-        }
-        // Occupy all threads of the pool until the connection stands.
-        let occupants = (0..<width).map { _ in
-            Task.detached {
-                occupied.signal()
-                defer { connected.signal() }
-                return Self.wait(for: connected)
+        let (reached, occupied) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        let settled = DispatchSemaphore(value: 0)
+        let relay = try Relay {
+            reached.signal()
+            for _ in 0..<width { _ = Self.wait(for: occupied) }
+        } onInput: { bytes in
+            // The last thing that a new connection says of its own accord.
+            if String(decoding: bytes, as: UTF8.self).contains("pg_backend_pid") {
+                for _ in 0..<width { settled.signal() }
             }
         }
-        for occupant in occupants { #expect(await occupant.value) }
-        try await connecting.value.close()
-        await loop.closeAndWait()
+        let configuration = try relay.configuration(host: host)
+        let connecting = Task { try await withConnection(configuration) { _ in } }
+        let (occupants, add) = AsyncStream<Task<Bool, Never>>.makeStream()
+        Thread.detachNewThread {
+            _ = Self.wait(for: reached)
+            for _ in 0..<width {
+                // Holds a thread of the pool until the connection is settled.
+                let occupant = Task.detached {
+                    occupied.signal()
+                    return Self.wait(for: settled)
+                }
+                add.yield(occupant)
+            }
+            add.finish()
+        }
+        for await occupant in occupants { #expect(await occupant.value) }
+        try await connecting.value
     }
 
     /// Blocks the thread until the semaphore is signalled; `false` if that takes over 20 s.

@@ -38,26 +38,41 @@ struct LossTests {
             let processID = await connection.backendProcessID
             let current = Task { try await connection.query("SELECT pg_sleep(60)") }
             try await ServerObserver.waitUntilSleeping(processID)
-            let sent = Task(executorPreference: connection.eventLoop) { try await connection.query("SELECT 1") }
-            // More than the socket holds while the server does not read.
-            let big = String(repeating: "x", count: 10_000_000)
-            let partly = Task(executorPreference: connection.eventLoop) {
-                try await connection.query("SELECT length($1)", [.text(big)])
-            }
-            let unsent = Task(executorPreference: connection.eventLoop) { try await connection.query("SELECT 3") }
+            let sent = Task { try await connection.query("SELECT 1") }
+            while await connection.callsUnderWay < 2 { await Task.yield() }
             try await ServerObserver.terminate(processID)
             let error = try await postgresError { _ = try await current.value }
             #expect(error.code == .server)
             #expect(error.sqlState == "57P01")
             #expect(error.endsSession)
-            for task in [sent, partly, unsent] {
-                #expect(try await postgresError { _ = try await task.value }.code == .notExecuted)
-            }
+            #expect(try await postgresError { _ = try await sent.value }.code == .notExecuted)
             let reason = await closings.first()
             #expect(reason?.code == .connectionLost)
             let late = try await postgresError { _ = try await connection.query("SELECT 4") }
             #expect(late.code == .notExecuted)
             #expect(await connection.isClosed)
+        }
+    }
+
+    @Test("A call that waits for the socket when the session ends was not done, whatever becomes of those before it")
+    func unsent() async throws {
+        try await withConnection { connection in
+            let processID = await connection.backendProcessID
+            let current = Task { try await connection.query("SELECT pg_sleep(60)") }
+            try await ServerObserver.waitUntilSleeping(processID)
+            // More than the socket holds while the server does not read.
+            let big = String(repeating: "x", count: 10_000_000)
+            let partly = Task { try await connection.query("SELECT length($1)", [.text(big)]) }
+            while await connection.callsUnderWay < 2 { await Task.yield() }
+            let unsent = Task { try await connection.query("SELECT 3") }
+            while await connection.callsUnderWay < 3 { await Task.yield() }
+            try await ServerObserver.terminate(processID)
+            // A server that closes with input unread resets the connection, which can overtake what it said.
+            let fate = try await postgresError { _ = try await current.value }.code
+            #expect(fate == .server || fate == .outcomeUnknown)
+            let next = try await postgresError { _ = try await partly.value }.code
+            #expect(next == (fate == .server ? .notExecuted : .outcomeUnknown))
+            #expect(try await postgresError { _ = try await unsent.value }.code == .notExecuted)
         }
     }
 
@@ -80,15 +95,10 @@ struct LossTests {
             let sleeping = Task { try await connection.query("SELECT pg_sleep(60)") }
             try await ServerObserver.waitUntilSleeping(await connection.backendProcessID)
             let big = String(repeating: "x", count: 50_000_000)
-            let partly = Task(executorPreference: connection.eventLoop) {
-                try await connection.query("SELECT length($1)", [.text(big)])
-            }
-            // Not before the connection has taken up the big one.
-            await Task(executorPreference: connection.eventLoop) { await Task.yield() }.value
-            _ = await connection.isClosed
-            let unsent = Task(executorPreference: connection.eventLoop) { try await connection.query("SELECT 3") }
-            await Task(executorPreference: connection.eventLoop) { await Task.yield() }.value
-            _ = await connection.isClosed
+            let partly = Task { try await connection.query("SELECT length($1)", [.text(big)]) }
+            while await connection.callsUnderWay < 2 { await Task.yield() }
+            let unsent = Task { try await connection.query("SELECT 3") }
+            while await connection.callsUnderWay < 3 { await Task.yield() }
             await relay.cut()
             #expect(try await postgresError { _ = try await sleeping.value }.code == .outcomeUnknown)
             #expect(try await postgresError { _ = try await partly.value }.code == .outcomeUnknown)

@@ -4,17 +4,17 @@ import Testing
 
 @Suite("Pipeline state machine")
 struct PipelineStateMachineTests {
-    private typealias Machine = PipelineStateMachine<String, String, Int>
+    private typealias Machine = PipelineStateMachine<Int, String, String, Int>
 
     private let refusal = PostgresError(.server, "division by zero", sqlState: "22012")
     private let termination = PostgresError(.server, "terminated", sqlState: "57P01", endsSession: true)
     private let loss = PostgresError(.connectionLost, "gone")
 
     /// A machine with calls that were submitted and sent.
-    private func machine(sent count: Int, preliminaries: Int = 0) -> (Machine, [Machine.CallID]) {
+    private func machine(sent count: Int, preliminaries: Int = 0) -> (Machine, [Int]) {
         var machine = Machine()
         let ids = (0..<count).map { number in
-            let id = machine.nextID()
+            let id = 100 + number
             machine.submit(id, "request \(number)", "caller \(number)")
             machine.sent(.unnamed, preliminaries: preliminaries)
             return id
@@ -89,7 +89,7 @@ struct PipelineStateMachineTests {
     func blocked() {
         var machine = Machine()
         machine.isOutputBlocked = true
-        for number in 0..<3 { machine.submit(machine.nextID(), "request \(number)", "caller \(number)") }
+        for number in 0..<3 { machine.submit(number, "request \(number)", "caller \(number)") }
         #expect(machine.nextRequest() == nil)
         machine.isOutputBlocked = false
         #expect(machine.nextRequest() == "request 0")
@@ -103,7 +103,7 @@ struct PipelineStateMachineTests {
     func cancelWaiting() {
         var machine = Machine()
         let ids = (0..<3).map { number in
-            let id = machine.nextID()
+            let id = 100 + number
             machine.submit(id, "request \(number)", "caller \(number)")
             return id
         }
@@ -130,7 +130,7 @@ struct PipelineStateMachineTests {
     @Test("When the connection is lost, what was sent is unknown and what waits was not done")
     func lost() {
         var (machine, ids) = machine(sent: 3)
-        machine.submit(machine.nextID(), "request 3", "caller 3")
+        machine.submit(3, "request 3", "caller 3")
         _ = machine.cancel(ids[1])
         let outcomes = machine.close(reason: loss)
         #expect(outcomes.map(\.0) == ["caller 0", "caller 2", "caller 3"])

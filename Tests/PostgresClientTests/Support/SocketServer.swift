@@ -88,18 +88,27 @@ final class Relay: Sendable {
         }
     }
 
-    init() throws {
+    /// A relay.
+    ///
+    /// - Parameters:
+    ///   - onConnect: called before the way on is opened.
+    ///   - onInput: called with what the client sent, before it goes on.
+    init(
+        onConnect: @escaping @Sendable () -> Void = {},
+        onInput: @escaping @Sendable ([UInt8]) -> Void = { _ in }
+    ) throws {
         let configuration = try TestDatabase.configuration()
         let host = configuration.options["host"] ?? "/var/run/postgresql"
         let port = configuration.options["port"] ?? "5432"
         let cutter = Cutter()
         self.cutter = cutter
         server = try SocketServer { client in
+            onConnect()
             let upstream = Self.connect(host: host, port: port)
             guard upstream >= 0 else { return }
             Task { await cutter.add([client, upstream]) }
             Thread.detachNewThread { Self.copy(from: upstream, to: client) }
-            Self.copy(from: client, to: upstream)
+            Self.copy(from: client, to: upstream, onInput)
             Glibc.close(upstream)
         }
     }
@@ -122,12 +131,14 @@ final class Relay: Sendable {
         await cutter.cut()
     }
 
-    private static func copy(from source: Int32, to sink: Int32) {
+    private static func copy(from source: Int32, to sink: Int32, _ onInput: ([UInt8]) -> Void = { _ in }) {
         var buffer = [UInt8](repeating: 0, count: 65_536)
         while true {
             let count = read(source, &buffer, buffer.count)
             guard count > 0 else { break }
-            SocketServer.send(Array(buffer[..<count]), to: sink)
+            let bytes = Array(buffer[..<count])
+            onInput(bytes)
+            SocketServer.send(bytes, to: sink)
         }
         shutdown(sink, Int32(SHUT_RDWR))
     }
