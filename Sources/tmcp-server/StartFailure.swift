@@ -7,6 +7,10 @@ import SessionManager
 struct StartFailure: Error {
     var sentence: String
 
+    init(sentence: String) {
+        self.sentence = sentence
+    }
+
     init(_ error: any Error, host: String, port: Int) {
         sentence =
             switch error {
@@ -21,7 +25,19 @@ struct StartFailure: Error {
     private static let reachDatabase = "Check --database-url, and that the server runs and lets you in"
 
     private static func sentence(_ error: SessionManagerError) -> String {
-        joined(error.message, error.hint ?? (error.code == .unreachable ? reachDatabase : nil))
+        switch error.code {
+        case .unreachable:
+            joined("the database cannot be reached: \(error.message)", error.hint ?? reachDatabase)
+        case .notInstalled where error.sqlState == "42501":
+            // What the library advises speaks of its own options, which this server does not have.
+            joined(
+                error.message,
+                "let the owner of the database run CREATE EXTENSION tmcp_session_manager, and grant this role the store "
+                    + "with SELECT tmcp.grant_usage(store, role)"
+            )
+        default:
+            joined(error.message, error.hint)
+        }
     }
 
     private static func sentence(_ error: PostgresError) -> String {
@@ -31,7 +47,7 @@ struct StartFailure: Error {
         case .connectFailed, .connectTimeout:
             return joined("the database cannot be reached: \(error.message)", reachDatabase)
         case .server where error.sqlState == "42501":
-            let hint = "Let an administrator create the schema demo and grant it to this role"
+            let hint = "let the owner of the database run GRANT CREATE ON DATABASE for this role"
             return joined("the role may not create the notes: \(error.message)", hint)
         default:
             return joined(error.message, error.hint)
