@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import warnings
 
@@ -128,3 +129,55 @@ async def connected(base, transport="http", headers=None, pool=None):
                 "the stream of a session is open",
             )
         yield user
+
+
+class ResumingCall:
+    """A call of the tool count within a user's session that comes back to its stream, however often that breaks.
+
+    The official client comes back too, but from where it was at the time before when a stream breaks again."""
+
+    def __init__(self, base, user, end):
+        self.url = f"{base}/mcp"
+        self.end = end
+        self.headers = {
+            "Accept": "application/json, text/event-stream",
+            "MCP-Session-Id": user.session,
+            "MCP-Protocol-Version": "2025-11-25",
+        }
+        self.last_event = None
+        self.progress = []
+        self.answer = None
+
+    @property
+    def stream(self):
+        """What the stream is called in the database."""
+        return f"{self.headers['MCP-Session-Id']}/{self.last_event.partition('/')[0]}"
+
+    async def run(self):
+        async with http_client(self.headers) as http:
+            call = {"name": "count", "arguments": {"to": self.end}, "_meta": {"progressToken": "count"}}
+            message = {"jsonrpc": "2.0", "id": "count", "method": "tools/call", "params": call}
+            request = http.build_request("POST", self.url, json=message)
+            while self.answer is None:
+                with contextlib.suppress(httpx2.TransportError):
+                    response = await http.send(request, stream=True)
+                    try:
+                        if response.status_code != 200:
+                            raise AssertionError(f"{request.method} was answered with {response.status_code}")
+                        async for line in response.aiter_lines():
+                            self.take(line)
+                    finally:
+                        await response.aclose()
+                request = http.build_request("GET", self.url, headers={"Last-Event-ID": self.last_event})
+                await asyncio.sleep(0.1)  # as a client that was told to retry after 100 ms
+
+    def take(self, line):
+        field, _, value = line.partition(": ")
+        if field == "id":
+            self.last_event = value
+        elif field == "data":
+            message = json.loads(value)
+            if message.get("id") == "count":
+                self.answer = message["result"]["content"][0]["text"]
+            else:
+                self.progress.append(message["params"]["progress"])

@@ -97,7 +97,7 @@ class Deployment:
     def base(self):
         return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
 
-    def start_proxy(self):
+    def start_proxy(self, requests_before=1):
         descriptor = self.socket.fileno()
         ports = {f"TMCP_SERVER_PORT_{number}": str(server.port) for number, server in enumerate(self.servers, 1)}
         self.proxy = subprocess.Popen(
@@ -106,20 +106,28 @@ class Deployment:
             pass_fds=[descriptor],
             stdout=subprocess.DEVNULL,
         )
-        # Until it accepts, requests wait in the socket.
-        with urllib.request.urlopen(f"{self.base}/health", timeout=DEADLINE) as response:
-            response.read()
+        for _ in range(requests_before):
+            # Until it accepts, a request waits in the socket.
+            with urllib.request.urlopen(f"{self.base}/health", timeout=DEADLINE) as response:
+                response.read()
 
-    def break_connections(self):
+    def break_connections(self, requests_before=1):
         """Ends every connection of every client, as a network does; the servers go on."""
         self.proxy.kill()
         self.proxy.wait(DEADLINE)
-        self.start_proxy()
+        self.start_proxy(requests_before)
 
     def holder(self, stream):
         """The server that holds a stream; None if none of those that run does."""
         node = psql(f"SELECT node FROM tmcp.streams WHERE id = '{stream}'")
         return next((server for server in self.servers if server.node == node), None)
+
+    def hold_all(self, streams, without):
+        """Whether each of the streams is held by a server other than one of them."""
+        nodes = ",".join(server.node for server in self.servers if server is not without)
+        identifiers = ",".join(f"'{stream}'" for stream in streams)
+        held = psql(f"SELECT count(*) FROM tmcp.streams WHERE id IN ({identifiers}) AND node IN ({nodes})")
+        return int(held) == len(streams)
 
     def stop(self):
         if self.proxy:
