@@ -63,7 +63,7 @@ struct TMCPServer: AsyncParsableCommand {
         do {
             try await serve(connectionString ?? "")
         } catch {
-            let failure = StartFailure(error, host: host, port: port)
+            let failure = StartFailure(error, host: host, port: port, store: store)
             FileHandle.standardError.write(Data("tmcp-server: \(failure.sentence).\n".utf8))
             throw ExitCode.failure
         }

@@ -124,6 +124,9 @@ class Limits(unittest.IsolatedAsyncioTestCase):
 
     async def test_an_idle_session_expires_and_one_with_an_open_stream_does_not(self):
         self.configure(session_idle_limit="'2 seconds'")
+        # A session whose stream could be resumed is not idle.
+        psql("SELECT tmcp.set_retention('1 second')")
+        self.addCleanup(psql, "SELECT tmcp.set_retention('5 minutes')")
         async with connected(self.deployment.base, headers={"Authorization": "Bearer token-b"}) as user:
             idle = self.alice.initialize().headers["MCP-Session-Id"]
             await eventually(
