@@ -115,7 +115,7 @@ extension HTTPTransport {
                 )
             )
         }
-        Task {
+        messages.inFlight.perform {
             var answers: [String] = []
             for request in handled { answers.append(await request.answer()) }
             let failures = requests.map { MCPText.error(.internalError, id: $0.id) }

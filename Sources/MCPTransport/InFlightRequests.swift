@@ -45,13 +45,44 @@ final class InFlightRequests: Sendable {
 
     private static let delay: Duration = .seconds(1)
 
+    private struct Work {
+        var running = 0
+        var whenIdle: [AsyncStream<Void>.Continuation] = []
+    }
+
     private let entries = NIOLockedValueBox<(last: UInt64, byKey: [Key: Entry])>((0, [:]))
+    private let work = NIOLockedValueBox(Work())
     private let streams: any StreamSessionManager
     private let held: HeldStreams
 
     init(streams: any StreamSessionManager, held: HeldStreams) {
         self.streams = streams
         self.held = held
+    }
+
+    /// Gets answers and sends them, on its own: a client that goes away is answered all the same, since it may come
+    /// back for the answer. A shutdown waits for it.
+    func perform(_ answer: @escaping @Sendable () async -> Void) {
+        work.withLockedValue { $0.running += 1 }
+        Task {
+            await answer()
+            let idle = work.withLockedValue { work -> [AsyncStream<Void>.Continuation] in
+                work.running -= 1
+                guard work.running == 0 else { return [] }
+                defer { work.whenIdle = [] }
+                return work.whenIdle
+            }
+            for waiter in idle { waiter.finish() }
+        }
+    }
+
+    /// Returns when every answer has been sent, or when cancelled.
+    func waitUntilAnswered() async {
+        let (idle, waiter) = AsyncStream.makeStream(of: Void.self)
+        work.withLockedValue { work in
+            if work.running == 0 { waiter.finish() } else { work.whenIdle.append(waiter) }
+        }
+        for await _ in idle {}
     }
 
     /// Remembers a request until its answer has been waited for.
@@ -71,11 +102,21 @@ final class InFlightRequests: Sendable {
             entry.task.cancel()
             return
         }
-        guard let streamID = key.streamID else { return }
+        guard let streamID = key.streamID, await !passOn(to: streamID, logger: logger) else { return }
+        // A request that is handled elsewhere, but not for long enough to have its stream, has it soon.
+        Task {
+            guard (try? await Task.sleep(for: InFlightRequests.delay * 2)) != nil else { return }
+            _ = await passOn(to: streamID, logger: logger)
+        }
+    }
+
+    /// Cancels the request of the stream, if there is one. Returns whether there is nothing left to do.
+    private func passOn(to streamID: String, logger: Logger) async -> Bool {
         do throws(SessionManagerError) {
-            try await streams.send([streamID], data: "cancel")
+            return try await !streams.send([streamID], data: "cancel").contains(.unknownSession)
         } catch {
             logger.warning("A cancellation was not passed on", metadata: ["tmcp.error": "\(error)"])
+            return true
         }
     }
 

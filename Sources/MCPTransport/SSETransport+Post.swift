@@ -53,7 +53,7 @@ extension SSETransport {
         case .request(let request):
             let context = messages.context(of: session, caller: caller, request: request, exchange: nil, logger: logger)
             let handled = messages.answering(request, context: context)
-            Task { await send(await handled.answer(), to: request, of: session, logger: logger) }
+            messages.inFlight.perform { await send(await handled.answer(), to: request, of: session, logger: logger) }
         case .notification(let notification):
             let context = messages.context(of: session, caller: caller, request: nil, exchange: nil, logger: logger)
             await messages.receive(notification, context: context)
@@ -67,7 +67,7 @@ extension SSETransport {
     }
 
     private func greet(_ request: MCPRequest, of session: ActiveSession, caller: MCPCaller, logger: Logger) {
-        Task {
+        messages.inFlight.perform {
             let answer: String
             do {
                 let greeting = try Greeting(request, served: ProtocolVersion.allCases)

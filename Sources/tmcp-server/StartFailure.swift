@@ -7,31 +7,47 @@ import SessionManager
 struct StartFailure: Error {
     var sentence: String
 
-    init(_ error: any Error, host: String, port: Int) {
+    init(sentence: String) {
+        self.sentence = sentence
+    }
+
+    init(_ error: any Error, host: String, port: Int, store: String) {
         sentence =
             switch error {
             case let error as StartFailure: error.sentence
-            case let error as SessionManagerError: StartFailure.sentence(error)
+            case let error as SessionManagerError: StartFailure.sentence(error, store: store)
             case let error as PostgresError: StartFailure.sentence(error)
             case let error as IOError: StartFailure.sentence(error, host: host, port: port)
             default: "it failed: \(StartFailure.escaped(String(describing: error)))"
             }
     }
 
-    private static let reachDatabase = "Check --database-url, and that the server runs and lets you in"
+    private static let reachDatabase = "check --database-url, and that the server runs and lets you in"
 
-    private static func sentence(_ error: SessionManagerError) -> String {
-        joined(error.message, error.hint ?? (error.code == .unreachable ? reachDatabase : nil))
+    private static func sentence(_ error: SessionManagerError, store: String) -> String {
+        switch error.code {
+        case .unreachable:
+            joined("the database cannot be reached: \(error.message)", error.hint ?? reachDatabase)
+        case .notInstalled where error.sqlState == "42501":
+            // What the library advises speaks of its own options, which this server does not have.
+            joined(
+                error.message,
+                "let the owner of the database run CREATE EXTENSION IF NOT EXISTS tmcp_session_manager, and grant this "
+                    + "role the store with SELECT tmcp.grant_usage('\(store)', role)"
+            )
+        default:
+            joined(error.message, error.hint)
+        }
     }
 
     private static func sentence(_ error: PostgresError) -> String {
         switch error.code {
         case .invalidConfiguration:
-            return joined(error.message, error.hint ?? "Give --database-url postgresql://user@host:port/database")
+            return joined(error.message, error.hint ?? "give --database-url postgresql://user@host:port/database")
         case .connectFailed, .connectTimeout:
             return joined("the database cannot be reached: \(error.message)", reachDatabase)
         case .server where error.sqlState == "42501":
-            let hint = "Let an administrator create the schema demo and grant it to this role"
+            let hint = "let the owner of the database run GRANT CREATE ON DATABASE for this role"
             return joined("the role may not create the notes: \(error.message)", hint)
         default:
             return joined(error.message, error.hint)
@@ -48,10 +64,12 @@ struct StartFailure: Error {
     }
 
     private static func joined(_ message: String, _ hint: String?) -> String {
-        let parts = [message, hint].compactMap { $0 }.map { part in
-            // libpq adds its own advice in the lines that follow.
-            let line = part.prefix { !$0.isNewline }
-            return escaped(String(line.hasSuffix(".") ? line.dropLast() : line))
+        var parts = [message, hint].compactMap { $0 }
+        for index in parts.indices {
+            // libpq adds advice of its own, as a question, in another line or in the same.
+            let line = parts[index].prefix { !$0.isNewline }
+            let statement = line.range(of: " Is the server running").map { line[..<$0.lowerBound] } ?? line
+            parts[index] = escaped(String(statement.hasSuffix(".") ? statement.dropLast() : statement))
         }
         return parts.joined(separator: ": ")
     }

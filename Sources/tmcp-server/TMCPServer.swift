@@ -39,6 +39,9 @@ struct TMCPServer: AsyncParsableCommand {
     @Option(help: "The name of the store that holds the sessions.")
     var store = "tmcp"
 
+    @Option(help: "A file that says who may connect: a bearer token and a name on each line. Default: anybody may.")
+    var tokens: String?
+
     @Option(help: "How much is logged: trace, debug, info, notice, warning, error or critical.")
     var logLevel = "notice"
 
@@ -60,7 +63,7 @@ struct TMCPServer: AsyncParsableCommand {
         do {
             try await serve(connectionString ?? "")
         } catch {
-            let failure = StartFailure(error, host: host, port: port)
+            let failure = StartFailure(error, host: host, port: port, store: store)
             FileHandle.standardError.write(Data("tmcp-server: \(failure.sentence).\n".utf8))
             throw ExitCode.failure
         }
@@ -71,6 +74,7 @@ struct TMCPServer: AsyncParsableCommand {
         var logger = Logger(label: "tmcp-server")
         logger.logLevel = Logger.Level(rawValue: logLevel) ?? .notice
 
+        let bearerTokens = try tokens.map { path throws(StartFailure) in try BearerTokens(contentsOfFile: path) }
         var configuration = PostgresSessionConfiguration(connectionString: connectionString)
         configuration.listenerConnectionString = listenerDatabaseURL
         configuration.store = store
@@ -80,18 +84,26 @@ struct TMCPServer: AsyncParsableCommand {
         let notes = try NotesDatabase(connectionString: connectionString, logger: logger)
 
         let handler = NotesHandler(notes: notes, streams: streams)
+        let http = HTTPTransport(handler: handler, sessionManager: (streams, info))
+        let sse = SSETransport(handler: handler, sessionManager: (streams, info))
+        let caller: MCPCallerOf<BasicRequestContext> = { request, _ in
+            try bearerTokens?.caller(of: request) ?? MCPCaller()
+        }
         let router = Router()
-        router.add(middleware: HTTPTransport(handler: handler, sessionManager: (streams, info)).middleware())
-        router.add(middleware: SSETransport(handler: handler, sessionManager: (streams, info)).middleware())
+        router.add(middleware: http.middleware(caller: caller))
+        router.add(middleware: sse.middleware(caller: caller))
         router.get("/health") { _, _ in "ok\n" }
         let application = application(router, logger: logger) {
             try await streams.waitUntilReady()
             try await info.waitUntilReady()
             try await notes.install(store: store)
         }
-        // Services end in the opposite order: connections let go of their streams while the manager still runs.
+        // Services end in the opposite order: connections let go of their streams, and handlers give their answers,
+        // while the manager still runs.
         var services = ServiceGroupConfiguration(
-            services: [.init(service: streams), .init(service: application)],
+            services: [
+                .init(service: streams), .init(service: http), .init(service: sse), .init(service: application),
+            ],
             gracefulShutdownSignals: [.sigterm, .sigint],
             logger: logger
         )

@@ -82,4 +82,26 @@ import Testing
             #expect(stolen.status == 404)
         }
     }
+
+    @Test("The example of a bearer token in the documentation lets in who has one, as its user")
+    func bearerTokenExample() async throws {
+        let users = ["token-a": "alice", "token-b": "bob"]
+        let caller: MCPCallerOf<BasicRequestContext> = { request, _ in
+            let header = request.headers[.authorization] ?? ""
+            guard header.hasPrefix("Bearer "), let user = users[String(header.dropFirst("Bearer ".count))] else {
+                throw HTTPError(.unauthorized, headers: [.wwwAuthenticate: "Bearer"])
+            }
+            return MCPCaller(principal: user)
+        }
+        try await TestServer.run(caller: caller) { server in
+            let start = TestServer.initialize()
+            #expect(try await server.exchange(TestServer.post(start)).status == 401)
+            let headers = TestServer.acceptBoth + "Authorization: Bearer token-b\r\n"
+            let session = try await server.exchange(TestServer.post(start, headers: headers)).headers["mcp-session-id"]
+            let reply = try await server.exchange(
+                TestServer.post(TestServer.request("principal"), session: session, headers: headers)
+            )
+            #expect(reply.body.contains("bob"))
+        }
+    }
 }

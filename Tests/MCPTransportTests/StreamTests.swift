@@ -378,6 +378,27 @@ import Testing
         }
     }
 
+    @Test("A shutdown waits for answers whose clients have gone away", .timeLimit(.minutes(1)))
+    func shutdownWaitsForAnswers() async throws {
+        let store = InMemorySessionStore()
+        let streams = InMemoryStreamSessionManager(store: store)
+        let requests = InFlightRequests(streams: streams, held: HeldStreams(streams))
+        let gate = Gate()
+        let isAnswered = NIOLockedValueBox(false)
+        requests.perform {
+            await gate.entered()
+            try? await gate.wait()
+            isAnswered.withLockedValue { $0 = true }
+        }
+        await gate.waitForArrival()
+        async let opened: Void = gate.open()
+        await requests.waitUntilAnswered()
+        #expect(isAnswered.withLockedValue { $0 })
+        await opened
+        // With nothing under way there is nothing to wait for.
+        await requests.waitUntilAnswered()
+    }
+
     @Test("notifications/cancelled cancels the request, and only within its session")
     func cancellation() async throws {
         let handler = TestHandler()
