@@ -7,7 +7,7 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("The life of a session manager", .timeLimit(.minutes(2)))
+@Suite("The life of a session manager", .serialized, .timeLimit(.minutes(3)))
 struct LifecycleTests {
     @Test("Used before it runs, it waits up to the connect timeout, and then says that it does not run")
     func useBeforeStart() async throws {

@@ -4,7 +4,7 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("What a process survives", .timeLimit(.minutes(3)))
+@Suite("What a process survives", .serialized, .timeLimit(.minutes(3)))
 struct RecoveryTests {
     /// A way to tell the two connections of a process apart from outside.
     enum Connections: String, CaseIterable {
