@@ -2,6 +2,8 @@
 # make install      installs the extension into the PostgreSQL of PG_CONFIG
 # make installcheck runs its regression and isolation tests on the server that PGHOST, PGPORT, ... name
 # make test         everything that must pass, on a throwaway cluster
+# make sanitize     the tests of the Swift client and managers with the thread, address and leak sanitizers
+# make coverage     which lines of them the tests run; fails below 90 %
 # make demo         two servers, one database, and messages between them
 # make matrix       the SQL tests, updates, pg_dump and pg_upgrade on PostgreSQL 14 to 18
 # make bench        measures it beside what else one might use; BENCH_JSON=file, BENCH="--full" for the long runs
@@ -43,6 +45,10 @@ test: all
 	Tests/cluster/prerequisites test
 	Tests/cluster/with-cluster -- Tests/cluster/test
 
+sanitize coverage: all
+	Tests/cluster/prerequisites test
+	Tests/cluster/with-cluster -- Tests/cluster/$@
+
 demo: all
 	Tests/cluster/prerequisites demo
 	swift build --product tmcp-server
@@ -66,4 +72,4 @@ pgtle: all
 	mkdir -p dist
 	extension/build --pgtle >dist/$(name)--$(release).pgtle.sql
 
-.PHONY: results-folders test demo matrix bench lint docs pgtle
+.PHONY: results-folders test sanitize coverage demo matrix bench lint docs pgtle

@@ -148,11 +148,7 @@ extension InMemorySessionStore {
             return [.sent(message.eventID)]
         }
         return ids.map { id in
-            guard streams[id] != nil || sessions[id] != nil else { return .unknownSession }
-            if streams[id] == nil {
-                streams[id] = newStream(of: id)
-                streams[id]?.waitingSince = lastEventID
-            }
+            guard streams[id] != nil else { return .unknownSession }
             let message = append(data, to: id)
             deliver(message, to: id)
             return .sent(message.eventID)
@@ -160,11 +156,13 @@ extension InMemorySessionStore {
     }
 
     func publish(_ uri: String, data: String) throws(SessionManagerError) -> Int {
-        try send(subscribers(uri), data: data).count
+        try send(subscribers(uri).filter { streams[$0] != nil }, data: data).count
     }
 
     func log(_ level: LogLevel, data: String) throws(SessionManagerError) -> Int {
-        let listening = sessions.filter { $0.value.metadata.logLevel.map { $0 <= level } ?? true }
+        let listening = streams.filter { id, stream in
+            stream.sessionID == id && sessions[id]?.metadata.logLevel.map { $0 <= level } ?? true
+        }
         return try send(Array(listening.keys), data: data).count
     }
 
@@ -230,6 +228,11 @@ extension InMemorySessionStore {
             throw SessionManagerError(.sessionExists, "a session with that id exists")
         }
         try addSession(id, metadata: metadata, principal: principal)
+        // What is sent to the session before it opens its standalone stream is kept for it.
+        if streams[id] == nil {
+            streams[id] = newStream(of: id)
+            streams[id]?.waitingSince = lastEventID
+        }
     }
 
     func metadata(_ id: String, principal: String?) -> SessionMetadata? {
@@ -263,7 +266,11 @@ extension InMemorySessionStore {
     }
 
     func deleteSession(_ id: String, principal: String?) -> Bool {
-        guard visibleSession(id, principal) != nil else { return false }
+        // There may be streams of a session of which nothing else is known.
+        guard
+            visibleSession(id, principal) != nil
+                || sessions[id] == nil && streams.values.contains(where: { $0.sessionID == id })
+        else { return false }
         endSession(id)
         return true
     }
@@ -349,6 +356,10 @@ extension InMemorySessionStore {
     private func requireSize(of data: String) throws(SessionManagerError) {
         guard data.utf8.count <= limits.messageBytes else {
             throw SessionManagerError(.messageTooLarge, "a message may have \(limits.messageBytes) bytes")
+        }
+        // As in PostgreSQL, no text of which can hold one.
+        guard !data.utf8.contains(0) else {
+            throw SessionManagerError(.invalidArgument, "a message must not hold a NUL character")
         }
     }
 }

@@ -557,7 +557,7 @@ actor StreamNode {
     /// Lets go of a stream whose client is gone.
     func detach(_ id: String) async {
         guard let stream = registry.stream(id: id) else { return }
-        registry.remove(stream.number)
+        registry.close(stream.number, .detached)
         record()
         await detach(stream.number)
     }

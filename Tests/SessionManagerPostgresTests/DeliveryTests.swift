@@ -4,12 +4,12 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("Messages between processes", .timeLimit(.minutes(1)))
+/// What the documentation of both managers promises, whatever they keep their sessions in.
+@Suite("Messages between processes", .serialized, .timeLimit(.minutes(3)))
 struct DeliveryTests {
-    @Test("A message reaches the stream in the process that holds it, from any process")
-    func send() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
+    @Test("A message reaches the stream in the process that holds it, from any process", arguments: Backend.allCases)
+    func send(backend: Backend) async throws {
+        try await backend.with { managers, _ in
             let stream = MessageStream()
             try await managers[0].create("a", controller: stream.controller)
             let receipts = try await managers[1].send(["a", "nobody"], data: "hello")
@@ -20,10 +20,9 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A broadcast reaches every open stream once")
-    func broadcast() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
+    @Test("A broadcast reaches every open stream once", arguments: Backend.allCases)
+    func broadcast(backend: Backend) async throws {
+        try await backend.with { managers, _ in
             let streams = (0..<10).map { _ in MessageStream() }
             for (index, stream) in streams.enumerated() {
                 try await managers[index % 2].create("s\(index)", controller: stream.controller)
@@ -36,12 +35,12 @@ struct DeliveryTests {
 
     @Test(
         "A message that does not fit a notification arrives, in its place among the others",
-        arguments: [7_900, 7_901, 1_000_000]
+        arguments: [7_900, 7_901, 1_000_000],
+        Backend.allCases
     )
-    func large(size: Int) async throws {
-        let database = try TestDatabase()
+    func large(size: Int, backend: Backend) async throws {
         let large = String(repeating: "x", count: size)
-        try await database.withManagers { managers in
+        try await backend.with { managers, _ in
             let stream = MessageStream(byteLimit: 16_000_000)
             try await managers[0].create("a", controller: stream.controller)
             for data in ["1", large, "3", large, "5"] { try await managers[1].send(["a"], data: data) }
@@ -55,10 +54,12 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A message over the size limit is refused, and those that were sent at the same time are not")
-    func tooLarge() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
+    @Test(
+        "A message over the size limit is refused, and those that were sent at the same time are not",
+        arguments: Backend.allCases
+    )
+    func tooLarge(backend: Backend) async throws {
+        try await backend.with { managers, _ in
             let stream = MessageStream()
             try await managers[0].create("a", controller: stream.controller)
             await withTaskGroup(of: SessionManagerError.Code?.self) { group in
@@ -79,10 +80,9 @@ struct DeliveryTests {
         }
     }
 
-    @Test("Text of any kind arrives as it was sent")
-    func text() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
+    @Test("Text of any kind arrives as it was sent", arguments: Backend.allCases)
+    func text(backend: Backend) async throws {
+        try await backend.with { managers, _ in
             let stream = MessageStream()
             let id = "it's \"odd\"; \\ \n %s $1 \u{202E}\u{1F600}"
             let data = [
@@ -96,10 +96,9 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A message to a session that is between two connections waits for it")
-    func detached() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
+    @Test("A message to a session that is between two connections waits for it", arguments: Backend.allCases)
+    func detached(backend: Backend) async throws {
+        try await backend.with { managers, _ in
             let first = MessageStream()
             try await managers[0].create("a", controller: first.controller)
             let receipt = try await managers[1].send(["a"], data: "1")
@@ -122,10 +121,12 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A stream that a live process holds is refused without a last event id, and taken over with one")
-    func takeOver() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
+    @Test(
+        "A stream that a live process holds is refused without a last event id, and taken over with one",
+        arguments: Backend.allCases
+    )
+    func takeOver(backend: Backend) async throws {
+        try await backend.with { managers, _ in
             let first = MessageStream()
             let opening = try await managers[0].create("a", controller: first.controller)
             let second = MessageStream()
@@ -145,18 +146,20 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A stream that is deleted anywhere, or ended with its session, closes where it is held")
-    func delete() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
-            let info = PostgresInfoSessionManager(sharing: managers[1])
+    @Test(
+        "A stream that is deleted anywhere, or ended with its session, closes where it is held",
+        arguments: Backend.allCases
+    )
+    func delete(backend: Backend) async throws {
+        try await backend.with { managers, infos in
+            let info = infos[1]
             let streams = [MessageStream(), MessageStream(), MessageStream()]
             for (id, stream) in zip(["a", "b", "c"], streams) {
                 try await managers[0].create(id, controller: stream.controller)
             }
             try await managers[1].delete("a")
             try await info.delete("b", principal: nil)
-            try await database.query("DELETE FROM tmcp.\(database.store)_sessions WHERE id = 'c'")
+            try await managers[0].delete("c")
             for stream in streams {
                 #expect(await stream.next(1) == [])
                 #expect(stream.closing == .ended)
@@ -165,11 +168,10 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A resource update reaches its subscribers, raised in Swift or by a transaction in SQL")
-    func publish() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
-            let info = PostgresInfoSessionManager(sharing: managers[1])
+    @Test("A resource update reaches its subscribers, and nobody else", arguments: Backend.allCases)
+    func publish(backend: Backend) async throws {
+        try await backend.with { managers, infos in
+            let info = infos[1]
             let subscribed = MessageStream()
             let other = MessageStream()
             try await managers[0].create("a", controller: subscribed.controller)
@@ -177,21 +179,17 @@ struct DeliveryTests {
             try await info.addSubscription("a", uri: "note://plan", principal: nil)
             #expect(try await info.getSubscriptions("note://plan") == ["a"])
             #expect(try await managers[1].publish("note://plan", data: "1") == 1)
-            try await database.query(
-                "SELECT tmcp.enqueue_publish($1, 'note://plan', '2')",
-                [.text(database.store)]
-            )
+            #expect(try await managers[0].publish("note://plan", data: "2") == 1)
             #expect(await subscribed.next(2) == ["1", "2"])
             try await managers[1].send(["b"], data: "only this")
             #expect(await other.next(1) == ["only this"])
         }
     }
 
-    @Test("A log message reaches the sessions that want to hear of its level")
-    func log() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
-            let info = PostgresInfoSessionManager(sharing: managers[1])
+    @Test("A log message reaches the sessions that want to hear of its level", arguments: Backend.allCases)
+    func log(backend: Backend) async throws {
+        try await backend.with { managers, infos in
+            let info = infos[1]
             let quiet = MessageStream()
             let all = MessageStream()
             try await managers[0].create("quiet", controller: quiet.controller)
@@ -204,11 +202,10 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A client that does not read is cut off, can resume, and nobody else waits")
-    func slowConsumer() async throws {
-        let database = try TestDatabase()
+    @Test("A client that does not read is cut off, can resume, and nobody else waits", arguments: Backend.allCases)
+    func slowConsumer(backend: Backend) async throws {
         let data = String(repeating: "x", count: 1_000)
-        try await database.withManagers { managers in
+        try await backend.with { managers, _ in
             let slow = MessageStream(byteLimit: 5_000)
             let fast = MessageStream()
             try await managers[0].create("slow", controller: slow.controller)
@@ -232,6 +229,114 @@ struct DeliveryTests {
             received += await resumed.next(20 - received.count)
             let isComplete = received == (0..<20).map { data + "\($0)" }
             #expect(isComplete)
+        }
+    }
+
+    @Test("A message to a session that has not opened its stream yet waits for it", arguments: Backend.allCases)
+    func notYetOpened(backend: Backend) async throws {
+        try await backend.with { managers, infos in
+            try await infos[0].start("a", metadata: SessionMetadata(), principal: nil)
+            try await managers[1].send(["a"], data: "1")
+            let stream = MessageStream()
+            let opening = try await managers[0].create("a", controller: stream.controller)
+            #expect(opening.replay == .complete)
+            #expect(opening.start < opening.position)
+            try await managers[1].send(["a"], data: "2")
+            #expect(await stream.next(2) == ["1", "2"])
+        }
+    }
+
+    @Test("A stream beside the standalone one gets its own messages alone", arguments: Backend.allCases)
+    func otherStreams(backend: Backend) async throws {
+        try await backend.with { managers, infos in
+            let post = MessageStream()
+            try await managers[0].create("a", controller: MessageStream().controller)
+            try await managers[1].create("a/1", controller: post.controller, options: StreamOptions(sessionID: "a"))
+            try await managers[0].send(nil, data: "all")
+            try await managers[0].send(["a"], data: "standalone")
+            try await managers[0].send(["a/1"], data: "its own")
+            #expect(await post.next(1) == ["its own"])
+            // It ends with its session.
+            try await infos[1].setLogLevel("a", .info, principal: nil)
+            try await infos[0].delete("a", principal: nil)
+            for await _ in post {}
+            #expect(post.closing == .ended)
+            #expect(try await managers[0].send(["a"], data: "late") == [.unknownSession])
+        }
+    }
+
+    @Test("A stream that is let go of is closed for whoever still reads it", arguments: Backend.allCases)
+    func letGo(backend: Backend) async throws {
+        try await backend.with { managers, _ in
+            let stream = MessageStream()
+            try await managers[0].create("a", controller: stream.controller)
+            // That of another process is left alone.
+            try await managers[1].detach("a")
+            #expect(try await managers[0].has("a"))
+            try await managers[0].detach("a")
+            for await _ in stream {}
+            #expect(stream.closing == .detached)
+        }
+    }
+
+    @Test("A stream that nobody knows any more, resumed, has lost what it had", arguments: Backend.allCases)
+    func unknownStream(backend: Backend) async throws {
+        try await backend.with { managers, _ in
+            let position = try await managers[0].create("a", controller: MessageStream().controller).position
+            try await managers[0].send(["a"], data: "1")
+            try await managers[0].delete("a")
+            let opening = try await managers[1].create(
+                "a",
+                controller: MessageStream().controller,
+                options: StreamOptions(lastEventID: position)
+            )
+            #expect(opening.replay == .purged)
+        }
+    }
+
+    @Test(
+        "Ids that cannot be one are refused",
+        arguments: ["", "a\u{0}b", String(repeating: "x", count: 1025)],
+        Backend.allCases
+    )
+    func ids(id: String, backend: Backend) async throws {
+        try await backend.with { managers, infos in
+            let opening = await #expect(throws: SessionManagerError.self) {
+                try await managers[0].create(id, controller: MessageStream().controller)
+            }
+            #expect(opening?.code == .invalidArgument)
+            let level = await #expect(throws: SessionManagerError.self) {
+                try await infos[0].setLogLevel(id, .info, principal: nil)
+            }
+            #expect(level?.code == .invalidArgument)
+        }
+    }
+}
+
+@Suite("What SQL does to streams", .serialized, .timeLimit(.minutes(3)))
+struct SQLTests {
+    @Test("An update that a transaction has enqueued reaches its subscribers")
+    func enqueue() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let info = PostgresInfoSessionManager(sharing: managers[1])
+            let stream = MessageStream()
+            try await managers[0].create("a", controller: stream.controller)
+            try await info.addSubscription("a", uri: "note://plan", principal: nil)
+            try await database.query("SELECT tmcp.enqueue_publish($1, 'note://plan', '1')", [.text(database.store)])
+            #expect(await stream.next(1) == ["1"])
+        }
+    }
+
+    @Test("A row that is deleted from the relation of sessions closes its stream")
+    func delete() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers { managers in
+            let stream = MessageStream()
+            try await managers[0].create("a", controller: stream.controller)
+            try await database.query("DELETE FROM tmcp.\(database.store)_sessions WHERE id = 'a'")
+            for await _ in stream {}
+            #expect(stream.closing == .ended)
         }
     }
 }

@@ -3,13 +3,11 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("What is known of a session", .timeLimit(.minutes(1)))
+@Suite("What is known of a session", .serialized, .timeLimit(.minutes(3)))
 struct InfoTests {
-    @Test("set in one process is read in another, with members that nobody here knows")
-    func roundTrip() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers { managers in
-            let infos = managers.map { PostgresInfoSessionManager(sharing: $0) }
+    @Test("set in one process is read in another, with members that nobody here knows", arguments: Backend.allCases)
+    func roundTrip(backend: Backend) async throws {
+        try await backend.with { _, infos in
             let clientInfo: JSONValue = [
                 "name": "example", "version": "1", "x": ["nested": [1, 2.5, nil, "\u{0}'\""]],
             ]
@@ -43,11 +41,10 @@ struct InfoTests {
         }
     }
 
-    @Test("is as if it did not exist for another principal")
-    func principals() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers(1) { managers in
-            let info = PostgresInfoSessionManager(sharing: managers[0])
+    @Test("is as if it did not exist for another principal", arguments: Backend.allCases)
+    func principals(backend: Backend) async throws {
+        try await backend.with { managers, infos in
+            let info = infos[0]
             try await info.start("a", metadata: SessionMetadata(clientInfo: ["name": "x"]), principal: "ann")
             for stranger in ["bob", nil] {
                 #expect(try await info.metadata("a", principal: stranger) == nil)

@@ -7,7 +7,7 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("The life of a session manager", .timeLimit(.minutes(2)))
+@Suite("The life of a session manager", .serialized, .timeLimit(.minutes(3)))
 struct LifecycleTests {
     @Test("Used before it runs, it waits up to the connect timeout, and then says that it does not run")
     func useBeforeStart() async throws {
@@ -210,7 +210,7 @@ struct LifecycleTests {
     @Test("A call that finds no connection waits for it, and says that nothing was done when none comes")
     func noConnection() async throws {
         try await TestDatabase.withEmptyDatabase { database in
-            try await database.withManagers(1, configure: { $1.connectTimeout = .milliseconds(300) }) { managers in
+            try await database.withManagers(1, configure: { $1.connectTimeout = .seconds(3) }) { managers in
                 try await database.cutOff {
                     let error = await #expect(throws: SessionManagerError.self) {
                         try await managers[0].send(["a"], data: "1")

@@ -3,7 +3,7 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("An outage of the server", .timeLimit(.minutes(3)))
+@Suite("An outage of the server", .serialized, .timeLimit(.minutes(3)))
 struct OutageTests {
     @Test("A restart, and a crash, while messages flow", arguments: ["fast", "immediate"])
     func restart(mode: String) async throws {

@@ -4,7 +4,7 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("A pooler in transaction mode", .timeLimit(.minutes(2)))
+@Suite("A pooler in transaction mode", .serialized, .timeLimit(.minutes(3)))
 struct PoolerTests {
     @Test("before the connection for calls: everything works, also while messages flow from several processes")
     func calls() async throws {

@@ -23,7 +23,7 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 }
 
-@Suite("Random operations on several processes at once", .timeLimit(.minutes(2)))
+@Suite("Random operations on several processes at once", .serialized, .timeLimit(.minutes(3)))
 struct PropertyTests {
     /// One MCP client: it opens its stream, reads, goes away, and comes back, here or elsewhere, where it left off.
     ///
@@ -109,7 +109,21 @@ struct PropertyTests {
 
         private(set) var deletions: [String: Int] = [:]
 
-        func attempt(_ data: String) { attempted.insert(data) }
+        private var waiting: (count: Int, continuation: CheckedContinuation<Void, Never>)?
+
+        func attempt(_ data: String) {
+            attempted.insert(data)
+            if let waiting, attempted.count >= waiting.count {
+                self.waiting = nil
+                waiting.continuation.resume()
+            }
+        }
+
+        /// Returns when so many messages have been sent, or tried to be.
+        func attempted(_ count: Int) async {
+            if attempted.count < count { await withCheckedContinuation { waiting = (count, $0) } }
+        }
+
         func attemptDeletion(_ id: String) { deletions[id, default: 0] += 1 }
         func sent(_ eventID: EventID, _ data: String, to stream: String?) { sent[eventID] = (data, stream) }
     }
@@ -235,11 +249,8 @@ struct PropertyTests {
                     )
                 default: break
                 }
-                let next = count + 25
-                while count < next {
-                    count = await model.attempted.count
-                    await Task.yield()
-                }
+                count += 25
+                await model.attempted(count)
             }
         }
     }

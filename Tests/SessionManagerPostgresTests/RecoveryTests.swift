@@ -4,7 +4,7 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("What a process survives", .timeLimit(.minutes(3)))
+@Suite("What a process survives", .serialized, .timeLimit(.minutes(3)))
 struct RecoveryTests {
     /// A way to tell the two connections of a process apart from outside.
     enum Connections: String, CaseIterable {
@@ -228,7 +228,14 @@ struct RecoveryTests {
 extension TestDatabase {
     /// Makes the database believe that all processes but one have been silent for an hour, and clean up after them.
     func silenceNodes(except manager: PostgresStreamSessionManager) async throws {
-        let alive = try #require(await manager.client.running().node?.number)
+        let node = try #require(await manager.client.running().node)
+        var number = await node.number
+        // It may be about to register, having been silenced itself.
+        while number == nil {
+            await Task.yield()
+            number = await node.number
+        }
+        let alive = number
         try await query(
             """
             UPDATE tmcp.nodes AS n SET heartbeat_at = n.heartbeat_at - interval '1 hour'

@@ -5,7 +5,7 @@ import Testing
 
 @testable import SessionManagerPostgres
 
-@Suite("A start", .timeLimit(.minutes(2)))
+@Suite("A start", .serialized, .timeLimit(.minutes(3)))
 struct StartTests {
     /// The error with which `run()` ends; it must come soon, and tell no password.
     private func startError(
