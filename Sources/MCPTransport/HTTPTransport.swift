@@ -12,6 +12,10 @@ public import SessionManager
 ///
 /// Any request of a session may reach any process, as long as the processes share their session managers. The default
 /// managers are in memory: for one process.
+///
+/// Give the application a limit to idle connections, since Hummingbird has none by default and keeps a connection on
+/// which half a request came for as long as its client likes:
+/// `Application(router: router, server: .http1(configuration: .init(idleTimeout: .seconds(60))))`. Streams are not idle.
 public struct HTTPTransport: Sendable {
     /// How the transport behaves.
     public let configuration: HTTPTransportConfiguration

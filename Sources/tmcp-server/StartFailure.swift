@@ -32,8 +32,8 @@ struct StartFailure: Error {
             // What the library advises speaks of its own options, which this server does not have.
             joined(
                 error.message,
-                "let the owner of the database run CREATE EXTENSION IF NOT EXISTS tmcp_session_manager, and grant this "
-                    + "role the store with SELECT tmcp.grant_usage('\(store)', role)"
+                "let the owner of the database run CREATE EXTENSION IF NOT EXISTS tmcp_session_manager, then SELECT "
+                    + "tmcp.create_store('\(store)') if there is no such store, then SELECT tmcp.grant_usage('\(store)', role)"
             )
         default:
             joined(error.message, error.hint)

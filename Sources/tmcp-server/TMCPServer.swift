@@ -42,11 +42,17 @@ struct TMCPServer: AsyncParsableCommand {
     @Option(help: "A file that says who may connect: a bearer token and a name on each line. Default: anybody may.")
     var tokens: String?
 
+    @Option(help: "How many seconds a connection without a request may stay open.")
+    var idleTimeout = 60
+
     @Option(help: "How much is logged: trace, debug, info, notice, warning, error or critical.")
     var logLevel = "notice"
 
     func validate() throws {
         guard (0...65535).contains(port) else { throw ValidationError("--port must be from 0 to 65535.") }
+        guard (1...86400).contains(idleTimeout) else {
+            throw ValidationError("--idle-timeout must be from 1 to 86400.")
+        }
         guard Logger.Level(rawValue: logLevel) != nil else {
             throw ValidationError("--log-level must be trace, debug, info, notice, warning, error or critical.")
         }
@@ -124,6 +130,9 @@ struct TMCPServer: AsyncParsableCommand {
     ) -> some ApplicationProtocol {
         var application = Application(
             router: router,
+            // Hummingbird has no limit of its own. Without one, who sends half a request, or garbage, and goes on
+            // sending keeps a connection for as long as it likes. A stream is a request, and is not idle.
+            server: .http1(configuration: .init(idleTimeout: .seconds(Int64(idleTimeout)))),
             configuration: .init(address: .hostname(host, port: port)),
             onServerRunning: { channel in
                 let port = channel.localAddress?.port ?? 0

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import logging
 import warnings
 
 import httpx2
@@ -16,9 +15,8 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 
 from deployment import DEADLINE, eventually, psql
 
-# The client warns of what the next revision no longer has. And asyncio, in the debug mode of the tests, of slow steps.
+# The client warns of what the next revision no longer has.
 warnings.simplefilter("ignore", MCPDeprecationWarning)
-logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 class Events:

@@ -1,6 +1,7 @@
 """Servers behind a proxy, over the database that the environment names, and what the tests ask of them."""
 
 import asyncio
+import logging
 import os
 import pathlib
 import re
@@ -13,6 +14,9 @@ import urllib.request
 
 DEADLINE = 15  # seconds that anything may take for which no other time is named
 FOLDER = pathlib.Path(__file__).parent
+
+# Tests run in asyncio's debug mode, which tells of every step that takes long.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 class Server:

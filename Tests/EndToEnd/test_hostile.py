@@ -13,7 +13,7 @@ import unittest
 from deployment import DEADLINE, Server, eventually, psql
 
 SECONDS = 20
-THREADS = 4
+THREADS = 8
 MEMORY_GROWTH = 64 * 1024 * 1024  # bytes, between the first quarter of the run and its end
 
 INITIALIZE = {
@@ -48,7 +48,7 @@ ODD_FIELDS = [
     "Last-Event-ID: session/99999999999999999999", "Last-Event-ID: ../../x/1", "Last-Event-ID: ", "Origin: null",
     "Origin: http://localhost.evil.example", "Origin: http://127.0.0.1:1", "Content-Length: 0", "Content-Length: 99999999999",
     "Content-Length: -1", "Content-Length: 1\r\nContent-Length: 2", "Transfer-Encoding: chunked",
-    "Transfer-Encoding: gzip, chunked", "Expect: 100-continue", "Connection: close", "Connection: upgrade\r\nUpgrade: h2c",
+    "Transfer-Encoding: gzip, chunked", "Expect: 100-continue", "Connection: upgrade\r\nUpgrade: h2c",
     "Content-Type: text/plain", "Accept: text/plain", "Accept: */*;q=0", "X: a\rX-Injected: 1", "X: a\nX-Injected: 1",
     "X: \x00", "X : 1", " folded", "MCP-Session-Id: a\r\nMCP-Session-Id: b", "MCP-Session-Id: /", "MCP-Session-Id: \u00e9",
     "Authorization: Bearer x", "Cookie: " + "c" * 5000, "X-Long: " + "x" * 100_000, "Host: evil.example", "Host: ",
@@ -63,10 +63,11 @@ PATHS = ["/mcp"] * 12 + [
 class Fuzzer:
     """Makes requests, sends them and looks at what comes back. One for each thread."""
 
-    def __init__(self, seed, port, sessions):
+    def __init__(self, seed, port, initialize):
         self.random = random.Random(seed)
         self.address = ("127.0.0.1", port)
-        self.sessions = sessions
+        self.initialize = initialize
+        self.sessions = [initialize(), initialize(), "unknown"]
         self.statuses = {}
         self.wrong = []
 
@@ -117,6 +118,8 @@ class Fuzzer:
             lines.append(f"MCP-Session-Id: {session}")
         if self.random.random() < 0.95:
             lines.append(f"Content-Length: {len(body)}")
+        if self.random.random() < 0.4:
+            lines.append("Connection: close")
         while self.random.random() < 0.25:
             lines.append(self.random.choice(ODD_FIELDS).replace("%s", session))
         return "\r\n".join(lines).encode(errors="surrogatepass") + b"\r\n\r\n" + body
@@ -165,12 +168,14 @@ class Fuzzer:
 
     def run(self, until):
         while time.monotonic() < until and not self.wrong:
+            if self.random.random() < 0.05:  # some were ended
+                self.sessions[self.random.randrange(2)] = self.initialize()
             self.attack()
 
 
 class Hostile(unittest.IsolatedAsyncioTestCase):
     def setUp(self):
-        self.server = Server()
+        self.server = Server("--idle-timeout", "5")
         self.addCleanup(self.stop)
 
     def stop(self):
@@ -194,8 +199,7 @@ class Hostile(unittest.IsolatedAsyncioTestCase):
 
     def fuzz(self, seed, seconds):
         """Attacks from several threads. Returns how often each status came back."""
-        sessions = [self.initialize() for _ in range(4)] + ["unknown"]
-        fuzzers = [Fuzzer(seed + number, self.server.port, sessions) for number in range(THREADS)]
+        fuzzers = [Fuzzer(seed + number, self.server.port, self.initialize) for number in range(THREADS)]
         until = time.monotonic() + seconds
         threads = [threading.Thread(target=fuzzer.run, args=[until]) for fuzzer in fuzzers]
         for thread in threads:

@@ -80,7 +80,7 @@ class StartFailures(unittest.TestCase):
     def test_no_rights_to_install_the_extension(self):
         with role_without_rights("nothing_here") as database:
             sentence = self.fails(database=database)
-            self.assertSays(sentence, "CREATE EXTENSION tmcp_session_manager", "tmcp.grant_usage")
+            self.assertSays(sentence, "CREATE EXTENSION IF NOT EXISTS tmcp_session_manager", "tmcp.grant_usage(")
 
     def test_no_rights_to_create_the_notes_and_that_the_advice_helps(self):
         with role_without_rights("no_notes_here") as database:
@@ -91,6 +91,7 @@ class StartFailures(unittest.TestCase):
 
             administer("CREATE EXTENSION tmcp_session_manager")
             self.assertSays(self.fails(database=database), "SELECT tmcp.grant_usage('tmcp'")
+            administer("SELECT tmcp.create_store('tmcp')")
             administer("SELECT tmcp.grant_usage('tmcp', 'someone')")
             self.assertSays(self.fails(database=database), "GRANT CREATE ON DATABASE")
             administer("GRANT CREATE ON DATABASE no_notes_here TO someone")
