@@ -2393,6 +2393,8 @@ BEGIN
     LOOP
         -- Its heartbeat may have come after the query above began and before the row was locked.
         CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
+        -- Its process may only be paused, and still listen: later broadcasts would hide from it that it misses messages.
+        UPDATE tmcp.nodes AS n SET channel = 'gone:' || n.node WHERE n.node = dead.node;
         -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
         UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
         WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
