@@ -2,12 +2,13 @@
 ///
 /// ## Settings and poolers
 /// `statement_timeout` and the other session settings are sent as `set_config` calls once the connection stands, not in
-/// libpq's `options`: PgBouncer refuses a connection that has startup parameters which it does not know. What a `SET` does through a
-/// pooler in transaction mode is worse than nothing: it stays on a server connection that others get next, and is missing from the
-/// one that we get next. So the first call asks the server for its process id. If it is the one that the connection was told, the
-/// connection is direct, and the same call has set the settings for the session. If it is another, there is a pooler in
-/// between; then the settings have ended with that call's transaction, and each later call brings them along, local to
-/// its own transaction, in the same round trip (measured: about 20 µs a call).
+/// libpq's `options`: PgBouncer refuses a connection that has startup parameters which it does not know. What a `SET`
+/// does through a pooler in transaction mode is worse than nothing: it stays on a server connection that others get
+/// next, and is missing from the one that we get next. So the first call asks the server for its process id. If it is
+/// the one that the connection was told, the connection is direct, and the same call has set the settings for the
+/// session. If it is another, there is a pooler in between; then the settings have ended with that call's transaction,
+/// and each later call brings them along, local to its own transaction, in the same round trip (measured: 35 µs a
+/// call).
 ///
 /// For the same reason statements are prepared under names on a direct connection alone.
 package struct ConnectionConfiguration: Sendable {
@@ -49,7 +50,8 @@ package struct ConnectionConfiguration: Sendable {
     package var settings: [String: String] = [:]
     /// What the settings hold for. Default: ``SettingsScope/automatic``.
     package var settingsScope = SettingsScope.automatic
-    /// Whether a direct connection prepares the statements of its calls under names. Default: `true`.
+    /// Whether a direct connection prepares the statements of its calls under names. Measured: it saves 10 µs of a
+    /// `SELECT 1` and 25 µs of a function call with three parameters. Default: `true`.
     package var preparesStatements = true
 
     /// A configuration with the options of a connection string.

@@ -30,8 +30,8 @@ enum ConnectionString {
         return values
     }
 
-    /// libpq finds a wrong port only when it connects, and then cites it. After a mistake such as a `/` in the password of a
-    /// URI, what it takes for the port is a part of the password.
+    /// libpq finds a wrong port only when it connects, and then cites it. After a mistake such as a `/` in the password
+    /// of a URI, what it takes for the port is a part of the password.
     private static func validatePorts(_ ports: String?) throws(PostgresError) {
         for port in ports?.split(separator: ",", omittingEmptySubsequences: false) ?? [] where !port.isEmpty {
             guard let number = Int(port), (1...65_535).contains(number) else {

@@ -1,6 +1,7 @@
 import Glibc
 
-/// A thread of its own for work that blocks, which the default pool is not for: with its few threads busy, it would wait.
+/// A thread of its own for work that blocks, which the default pool is not for: with its few threads busy, it would
+/// wait.
 enum DetachedThread {
     private final class Start {
         let body: @Sendable () -> Void

@@ -104,8 +104,8 @@ extension [UInt8] {
         Swift.withUnsafeBytes(of: value.bigEndian) { append(contentsOf: $0) }
     }
 
-    /// Appends a binary array: the number of dimensions, whether there is a NULL, the element type; for the dimension its
-    /// length and lower bound; then each element after its length, which is -1 for NULL.
+    /// Appends a binary array: the number of dimensions, whether there is a NULL, the element type; for the dimension
+    /// its length and lower bound; then each element after its length, which is -1 for NULL.
     fileprivate mutating func append<Value>(
         _ elements: [Value?],
         of type: PostgresType,

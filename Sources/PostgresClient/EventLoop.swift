@@ -3,8 +3,8 @@ import Glibc
 
 /// One thread that waits for descriptors and timers, and runs the jobs of actors and tasks in between.
 ///
-/// The actors that own a libpq connection run here, so that libpq is touched by one thread and needs no lock. A task that
-/// prefers this executor (`withTaskExecutorPreference`) calls them without changing threads, which is about three
+/// The actors that own a libpq connection run here, so that libpq is touched by one thread and needs no lock. A task
+/// that prefers this executor (`withTaskExecutorPreference`) calls them without changing threads, which is about three
 /// times as fast as a call from the default pool. What runs here must not block: everything else here waits for it.
 ///
 /// A loop keeps its thread, and so itself, until ``close()`` is called.
@@ -287,8 +287,8 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
 
     /// Runs `body` with the loop as the preferred executor of its task.
     ///
-    /// Without that a task is resumed in the default pool after each wait, even one on an actor of the loop's, and as long as the pool is
-    /// busy nothing gets on.
+    /// Without that a task is resumed in the default pool after each wait, even one on an actor of the loop's, and as
+    /// long as the pool is busy nothing gets on.
     func preferred<Failure: Error>(_ body: @Sendable () async throws(Failure) -> Void) async throws(Failure) {
         let outcome: Result<Void, Failure> = await withTaskExecutorPreference(self) {
             do throws(Failure) {
@@ -302,8 +302,8 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
 
     /// Waits for a value that something else comes by, for code that runs on the loop.
     ///
-    /// Nothing here leaves the loop's thread, as an `AsyncStream` would: with the default pool busy, connections would run into
-    /// their timeouts.
+    /// Nothing here leaves the loop's thread, as an `AsyncStream` would: with the default pool busy, connections would
+    /// run into their timeouts.
     ///
     /// - Parameter start: sets going what comes by the value. It calls its argument on the loop's thread, any number of
     ///   times; the first counts.

@@ -2,9 +2,9 @@ import DequeModule
 
 /// The calls of a pipelined connection, from the moment that they are made to the server's last word on each.
 ///
-/// Calls wait while the socket takes no more, are sent in order, and are answered in order: for each statement of a call
-/// a result and an end, then a synchronization. A call has succeeded only when it is synchronized, since its transaction is
-/// committed there. The machine does no input or output: it takes what happened, and says what to do.
+/// Calls wait while the socket takes no more, are sent in order, and are answered in order: for each statement of a
+/// call a result and an end, then a synchronization. A call has succeeded only when it is synchronized, since its
+/// transaction is committed there. The machine does no input or output: it takes what happened, and says what to do.
 struct PipelineStateMachine<CallID: Hashable, Request, Completion, Response> {
     /// Something that libpq read.
     enum Event {
@@ -142,7 +142,8 @@ struct PipelineStateMachine<CallID: Hashable, Request, Completion, Response> {
     /// The connection is gone: who is to be told what.
     ///
     /// A server that ends a session says so in answer to the call that it had come to. That call was undone and those
-    /// after it were not begun, so the outcome is known. A failure at the commit, or one that a pooler made up, leaves it open.
+    /// after it were not begun, so the outcome is known. A failure at the commit, or one that a pooler made up, leaves
+    /// it open.
     ///
     /// - Parameter reason: why it is gone; its message becomes part of theirs.
     mutating func close(reason: PostgresError) -> [(Completion, PostgresError)] {
@@ -183,8 +184,8 @@ struct PipelineStateMachine<CallID: Hashable, Request, Completion, Response> {
 }
 
 extension PostgresError {
-    /// Whether it is the kind with which PostgreSQL, and no pooler before it, ends a session that it can still speak to:
-    /// an administrator's command, a shutdown, or a timeout of the session's.
+    /// Whether it is the kind with which PostgreSQL, and no pooler before it, ends a session that it can still speak
+    /// to: an administrator's command, a shutdown, or a timeout of the session's.
     fileprivate var isOfServerItself: Bool {
         guard let sqlState else { return false }
         return sqlState.hasPrefix("57P") || sqlState.hasPrefix("25P")

@@ -5,12 +5,12 @@ import Synchronization
 
 /// A connection to PostgreSQL on which many calls can be under way at once.
 ///
-/// Calls are pipelined: each is sent at once, whatever the others are at, and is a transaction of its own, so that an error in one
-/// does not touch its neighbours. The server runs them one after another in the order in which they were made. A call must not
-/// leave a transaction open.
+/// Calls are pipelined: each is sent at once, whatever the others are at, and is a transaction of its own, so that an
+/// error in one does not touch its neighbours. The server runs them one after another in the order in which they were
+/// made. A call must not leave a transaction open.
 ///
-/// The connection runs on its event loop. It is kept, and keeps the loop's attention, until ``close()`` is called or it is
-/// lost; after that the close handler has been called, and every call has ended.
+/// The connection runs on its event loop. It is kept, and keeps the loop's attention, until ``close()`` is called or it
+/// is lost; after that the close handler has been called, and every call has ended.
 package actor PostgresConnection {
     /// Called on the event loop's thread for each notification. It must not block.
     package typealias NotificationHandler = @Sendable (borrowing PostgresNotification) -> Void
@@ -24,11 +24,19 @@ package actor PostgresConnection {
     private final class Call: Sendable {
         /// Set by whoever cancels, before the loop hears of it, so that a call that it has yet to hear of is not made.
         let isCancelled = Atomic(false)
+        /// Set before the caller is resumed. The runtime orders the two threads by itself, out of the thread
+        /// sanitizer's sight when the answer is there before the caller waits.
+        let isAnswered = Atomic(false)
     }
 
     private struct Completion {
         let call: Call
         let continuation: Continuation
+
+        func resume(_ outcome: Result<PostgresResult, PostgresError>) {
+            call.isAnswered.store(true, ordering: .releasing)
+            continuation.resume(returning: outcome)
+        }
     }
 
     private struct Request: Sendable {
@@ -202,7 +210,7 @@ package actor PostgresConnection {
         self.handle = nil
         closeReason = reason
         for (completion, error) in machine.close(reason: reason) {
-            completion.continuation.resume(returning: .failure(error))
+            completion.resume(.failure(error))
         }
         logger.debug(
             "The connection to PostgreSQL is over",
@@ -217,8 +225,8 @@ package actor PostgresConnection {
 
     /// Runs one statement in a transaction of its own.
     ///
-    /// If the caller's task is cancelled the caller is told at once. A call that was sent by then still runs, and ends by
-    /// itself or by the statement timeout.
+    /// If the caller's task is cancelled the caller is told at once. A call that was sent by then still runs, and ends
+    /// by itself or by the statement timeout.
     ///
     /// - Parameters:
     ///   - sql: one statement.
@@ -273,8 +281,8 @@ package actor PostgresConnection {
         PostgresError(.notExecuted, "the connection is closed: \(closeReason.message)", sqlState: closeReason.sqlState)
     }
 
-    /// Runs where its caller does: only what touches the connection is done on the loop, and without a change of thread if the caller
-    /// is there already.
+    /// Runs where its caller does: only what touches the connection is done on the loop, and without a change of thread
+    /// if the caller is there already.
     private nonisolated(nonsending) func perform(_ request: Request) async throws(PostgresError) -> PostgresResult {
         let call = Call()
         let outcome = await withTaskCancellationHandler {
@@ -290,13 +298,14 @@ package actor PostgresConnection {
             call.isCancelled.store(true, ordering: .releasing)
             eventLoop.execute { self.assumeIsolated { $0.cancel(call) } }
         }
+        _ = call.isAnswered.load(ordering: .acquiring)
         return try outcome.get()
     }
 
     private func submit(_ request: Request, _ completion: Completion) {
-        guard handle != nil else { return completion.continuation.resume(returning: .failure(notOpen())) }
+        guard handle != nil else { return completion.resume(.failure(notOpen())) }
         guard !completion.call.isCancelled.load(ordering: .acquiring) else {
-            return completion.continuation.resume(returning: .failure(Self.cancelled))
+            return completion.resume(.failure(Self.cancelled))
         }
         machine.submit(ObjectIdentifier(completion.call), request, completion)
         sendWaiting()
@@ -305,7 +314,7 @@ package actor PostgresConnection {
     private static var cancelled: PostgresError { PostgresError(.cancelled, "the task was cancelled") }
 
     private func cancel(_ call: Call) {
-        machine.cancel(ObjectIdentifier(call))?.continuation.resume(returning: .failure(Self.cancelled))
+        machine.cancel(ObjectIdentifier(call))?.resume(.failure(Self.cancelled))
     }
 
     // MARK: Output
@@ -413,7 +422,7 @@ package actor PostgresConnection {
                 } else {
                     statements.completed(statement, sqlState: nil)
                 }
-                completion?.continuation.resume(returning: outcome)
+                completion?.resume(outcome)
             case .giveUp(let reason):
                 end(reason)
             }

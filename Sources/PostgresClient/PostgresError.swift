@@ -4,7 +4,8 @@ package struct PostgresError: Error, Sendable, Hashable {
     package enum Code: String, Sendable, Hashable, CaseIterable {
         /// The connection string or an option of the connection is wrong. Trying again does not help.
         case invalidConfiguration
-        /// No connection was made: no server there, or it refused. ``PostgresError/sqlState`` says why if a server answered.
+        /// No connection was made: no server there, or it refused. ``PostgresError/sqlState`` says why if a server
+        /// answered.
         case connectFailed
         /// No connection was made within the connect timeout.
         case connectTimeout

@@ -5,7 +5,8 @@ package import Logging
 /// SQL text of many statements, run on a connection of its own.
 package enum PostgresScript {
     /// Runs the statements as `psql -c` does: all in one transaction, unless the text has transaction commands. At the
-    /// first error it ends. The session settings of the configuration are not used, so that no timeout of calls hits an installation.
+    /// first error it ends. The session settings of the configuration are not used, so that no timeout of calls hits an
+    /// installation.
     ///
     /// - Throws: as ``PostgresConnection/connect(configuration:on:logger:onNotification:onClose:)`` and
     ///   ``PostgresConnection/query(_:_:prepared:)``.

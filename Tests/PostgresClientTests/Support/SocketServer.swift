@@ -14,7 +14,8 @@ final class SocketServer: Sendable {
     let port: UInt16
     private let listener: Int32
 
-    /// Starts to accept; `serve` is called for each connection on a thread of its own, and the connection closed after it.
+    /// Starts to accept; `serve` is called for each connection on a thread of its own, and the connection closed after
+    /// it.
     init(serve: @escaping @Sendable (Int32) -> Void) throws {
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         guard listener >= 0 else { throw Failure(call: "socket", number: errno) }
