@@ -175,7 +175,7 @@ class Fuzzer:
 
 class Hostile(unittest.IsolatedAsyncioTestCase):
     def setUp(self):
-        self.server = Server("--idle-timeout", "5")
+        self.server = Server("--store", "hostile", "--idle-timeout", "5")
         self.addCleanup(self.stop)
 
     def stop(self):

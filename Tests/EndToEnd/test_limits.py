@@ -72,7 +72,7 @@ class Limits(unittest.IsolatedAsyncioTestCase):
         def apply(values):
             psql(f"SELECT tmcp.configure_store('tmcp', {', '.join(f'{n} => {v}' for n, v in values.items())})")
 
-        defaults = {"session_idle_limit": psql("SELECT quote_literal(session_idle_limit) FROM tmcp.stores")}
+        defaults = {"session_idle_limit": "'1 hour'"}
         apply(settings)
         self.addCleanup(apply, {name: defaults.get(name, "0") for name in settings})
 
