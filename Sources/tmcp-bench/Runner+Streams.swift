@@ -33,7 +33,8 @@ extension Runner {
         sleep(2)
         let before = try await database.counts()
         try field.askAll("keep-alive")
-        sleep(2)
+        // A connection that falls idle reports within 10 s.
+        sleep(11)
         let spent = try await database.counts() - before
         await database.close()
         let obvious = [spent.statements, spent.rows, spent.walBytes].map { Double($0) * 60 / 7 }
