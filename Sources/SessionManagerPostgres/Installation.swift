@@ -66,8 +66,9 @@ struct Installation: Sendable {
                 "tmcp_session_manager could not be installed: \(error.message)",
                 sqlState: error.sqlState,
                 detail: error.detail,
-                hint: "Let the owner of the database install it, then set create to false and grant this role the "
-                    + "store: SELECT tmcp.grant_usage(store, role)."
+                hint: "Let the owner of the database install it and run SELECT "
+                    + "tmcp.create_store('\(configuration.store)'), "
+                    + "tmcp.grant_usage('\(configuration.store)', role); then set create to false."
             )
         }
         logger.info(
@@ -90,7 +91,8 @@ struct Installation: Sendable {
                     : "schema tmcp is there, but it is not that of tmcp_session_manager",
                 sqlState: sqlState,
                 hint: sqlState == "42501"
-                    ? "Let the owner of the extension run SELECT tmcp.grant_usage('\(configuration.store)', role)."
+                    ? "Let the owner of the extension run SELECT tmcp.create_store('\(configuration.store)'), unless it "
+                        + "is there, and SELECT tmcp.grant_usage('\(configuration.store)', role)."
                     : "Use another database, or drop what is in the schema."
             )
         }
