@@ -26,8 +26,11 @@ struct StartFailure: Error {
 
     private static func sentence(_ error: SessionManagerError, store: String) -> String {
         switch error.code {
+        // What the library advises speaks of a connection string, which is an option of this server.
         case .unreachable:
-            joined("the database cannot be reached: \(error.message)", error.hint ?? reachDatabase)
+            joined("the database cannot be reached: \(error.message)", reachDatabase)
+        case .configuration where error.sqlState != nil:
+            joined(error.message, reachDatabase)
         case .notInstalled where error.sqlState == "42501":
             // What the library advises speaks of its own options, which this server does not have.
             joined(

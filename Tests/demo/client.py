@@ -89,11 +89,13 @@ class Stream:
     def __init__(self, session, server):
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
         self.connection.request("GET", "/mcp", headers=session.headers("text/event-stream"))
+        # The response takes the socket over, since the server closes the connection with the stream.
+        socket = self.connection.sock
         self.response = self.connection.getresponse()
         kind = self.response.headers.get_content_type()
         if self.response.status != 200 or kind != "text/event-stream":
             raise Unexpected(f"GET was answered with {self.response.status} {kind}")
-        self.connection.sock.settimeout(None)
+        socket.settimeout(None)
         self.arrived = queue.Queue()  # (message, seconds since an arbitrary start); message None: closed
         self.count = 0  # messages, taken from the queue or not
         threading.Thread(target=self.read, daemon=True).start()
