@@ -126,6 +126,10 @@ class Deployment:
         node = psql(f"SELECT node FROM tmcp.streams WHERE id = '{stream}'")
         return next((server for server in self.servers if server.node == node), None)
 
+    def last_opened(self, stream):
+        """At which event a stream was last opened or resumed."""
+        return psql(f"SELECT attached_after FROM tmcp.streams WHERE id = '{stream}'")
+
     def hold_all(self, streams, without):
         """Whether each of the streams is held by a server other than one of them."""
         nodes = ",".join(server.node for server in self.servers if server is not without)
