@@ -116,7 +116,11 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
-        .testTarget(name: "PostgresClientTests", dependencies: ["PostgresClient"], swiftSettings: settings),
+        .testTarget(
+            name: "PostgresClientTests",
+            dependencies: ["CLibPQ", "PostgresClient", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings
+        ),
         .testTarget(name: "SessionManagerTests", dependencies: ["SessionManager"], swiftSettings: settings),
         .testTarget(
             name: "SessionManagerPostgresTests",

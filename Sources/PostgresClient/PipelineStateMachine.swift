@@ -55,6 +55,8 @@ struct PipelineStateMachine<CallID: Hashable, Request, Completion, Response> {
     private var sent: Deque<SentCall> = []
     private var consecutiveEnds = 0
 
+    /// Whether a call is sent before the one before it is answered.
+    var isPipelining = true
     /// Whether the socket takes no more for the time being.
     var isOutputBlocked = false
 
@@ -71,7 +73,8 @@ struct PipelineStateMachine<CallID: Hashable, Request, Completion, Response> {
     /// The request to send now, if there is one. It is to be followed by ``sent(_:preliminaries:)`` or
     /// ``refused()``.
     func nextRequest() -> Request? {
-        isOutputBlocked ? nil : waiting.first?.request
+        guard !isOutputBlocked, isPipelining || sent.isEmpty else { return nil }
+        return waiting.first?.request
     }
 
     /// The next request was handed to libpq: as far as is known, the server has it.

@@ -1,13 +1,17 @@
 import CLibPQ
 import Glibc
 package import Logging
-import Synchronization
 
 /// A connection to PostgreSQL on which many calls can be under way at once.
 ///
 /// Calls are pipelined: each is sent at once, whatever the others are at, and is a transaction of its own, so that an
 /// error in one does not touch its neighbours. The server runs them one after another in the order in which they were
 /// made. A call must not leave a transaction open.
+///
+/// Behind a pooler each call is sent when the one before it is answered. PgBouncer in transaction mode gives the server
+/// connection back when it is idle, even if the first half of another call has been passed on by then; the second half
+/// then goes to another server (seen with 1.18: SQLSTATE 34000, and at worst a call that seems to succeed and is
+/// never committed).
 ///
 /// The connection runs on its event loop. It is kept, and keeps the loop's attention, until ``close()`` is called or it
 /// is lost; after that the close handler has been called, and every call has ended.
@@ -17,27 +21,8 @@ package actor PostgresConnection {
     /// Called on the event loop's thread, once, when the connection is over. It must not block.
     package typealias CloseHandler = @Sendable (PostgresError) -> Void
 
-    private typealias Machine = PipelineStateMachine<ObjectIdentifier, Request, Completion, PostgresResult>
+    private typealias Machine = PipelineStateMachine<UInt64, Request, Continuation, PostgresResult>
     private typealias Continuation = UnsafeContinuation<Result<PostgresResult, PostgresError>, Never>
-
-    /// What the caller and the loop know of a call.
-    private final class Call: Sendable {
-        /// Set by whoever cancels, before the loop hears of it, so that a call that it has yet to hear of is not made.
-        let isCancelled = Atomic(false)
-        /// Set before the caller is resumed. The runtime orders the two threads by itself, out of the thread
-        /// sanitizer's sight when the answer is there before the caller waits.
-        let isAnswered = Atomic(false)
-    }
-
-    private struct Completion {
-        let call: Call
-        let continuation: Continuation
-
-        func resume(_ outcome: Result<PostgresResult, PostgresError>) {
-            call.isAnswered.store(true, ordering: .releasing)
-            continuation.resume(returning: outcome)
-        }
-    }
 
     private struct Request: Sendable {
         let sql: String
@@ -74,6 +59,7 @@ package actor PostgresConnection {
     private var descriptor: Int32 = -1
     private var watchesForWriting = false
     private var machine = Machine()
+    private var lastCall: UInt64 = 0
     private var statements = PreparedStatements()
     private var preparesStatements = false
     private var callSettings: CallSettings?
@@ -180,6 +166,7 @@ package actor PostgresConnection {
             takesSettings: false
         )
         isPooled = try await !perform(request).value(as: Bool.self)
+        machine.isPipelining = !isPooled
         preparesStatements = configuration.preparesStatements && !isPooled
         let settingsEnded =
             configuration.settingsScope == .call || configuration.settingsScope == .automatic && isPooled
@@ -209,8 +196,8 @@ package actor PostgresConnection {
         eventLoop.unregister(descriptor)
         self.handle = nil
         closeReason = reason
-        for (completion, error) in machine.close(reason: reason) {
-            completion.resume(.failure(error))
+        for (continuation, error) in machine.close(reason: reason) {
+            continuation.resume(returning: .failure(error))
         }
         logger.debug(
             "The connection to PostgreSQL is over",
@@ -236,7 +223,7 @@ package actor PostgresConnection {
     /// - Throws: ``PostgresError/Code/server``, ``PostgresError/Code/notExecuted``,
     ///   ``PostgresError/Code/outcomeUnknown``, ``PostgresError/Code/cancelled``,
     ///   ``PostgresError/Code/invalidParameter``.
-    package nonisolated(nonsending) func query(
+    package nonisolated func query(
         _ sql: String,
         _ parameters: [PostgresParameter] = [],
         prepared: Bool = true
@@ -281,40 +268,34 @@ package actor PostgresConnection {
         PostgresError(.notExecuted, "the connection is closed: \(closeReason.message)", sqlState: closeReason.sqlState)
     }
 
-    /// Runs where its caller does: only what touches the connection is done on the loop, and without a change of thread
-    /// if the caller is there already.
-    private nonisolated(nonsending) func perform(_ request: Request) async throws(PostgresError) -> PostgresResult {
-        let call = Call()
-        let outcome = await withTaskCancellationHandler {
-            await withUnsafeContinuation { (continuation: Continuation) in
-                let completion = Completion(call: call, continuation: continuation)
-                if eventLoop.isCurrent {
-                    assumeIsolated { $0.submit(request, completion) }
-                } else {
-                    eventLoop.execute { self.assumeIsolated { $0.submit(request, completion) } }
-                }
-            }
-        } onCancel: {
-            call.isCancelled.store(true, ordering: .releasing)
-            eventLoop.execute { self.assumeIsolated { $0.cancel(call) } }
+    /// Without the preference the caller's task would come by the default pool on its way back from the loop.
+    private nonisolated func perform(_ request: Request) async throws(PostgresError) -> PostgresResult {
+        let outcome: Result<PostgresResult, PostgresError> = await withTaskExecutorPreference(eventLoop) {
+            await self.outcome(of: request)
         }
-        _ = call.isAnswered.load(ordering: .acquiring)
         return try outcome.get()
     }
 
-    private func submit(_ request: Request, _ completion: Completion) {
-        guard handle != nil else { return completion.resume(.failure(notOpen())) }
-        guard !completion.call.isCancelled.load(ordering: .acquiring) else {
-            return completion.resume(.failure(Self.cancelled))
+    private func outcome(of request: Request) async -> Result<PostgresResult, PostgresError> {
+        lastCall += 1
+        let call = lastCall
+        return await withTaskCancellationHandler {
+            await withUnsafeContinuation { (continuation: Continuation) in
+                // Looked at here, where nothing can come in between any more.
+                guard handle != nil else { return continuation.resume(returning: .failure(notOpen())) }
+                guard !Task.isCancelled else { return continuation.resume(returning: .failure(Self.cancelled)) }
+                machine.submit(call, request, continuation)
+                sendWaiting()
+            }
+        } onCancel: {
+            eventLoop.execute { self.assumeIsolated { $0.cancel(call) } }
         }
-        machine.submit(ObjectIdentifier(completion.call), request, completion)
-        sendWaiting()
     }
 
     private static var cancelled: PostgresError { PostgresError(.cancelled, "the task was cancelled") }
 
-    private func cancel(_ call: Call) {
-        machine.cancel(ObjectIdentifier(call))?.resume(.failure(Self.cancelled))
+    private func cancel(_ call: UInt64) {
+        machine.cancel(call)?.resume(returning: .failure(Self.cancelled))
     }
 
     // MARK: Output
@@ -322,17 +303,19 @@ package actor PostgresConnection {
     /// Hands over what waits, until the socket takes no more.
     private func sendWaiting() {
         guard let handle else { return }
-        while let request = machine.nextRequest() {
-            guard let sent = send(request, handle.pointer) else {
-                // Not synchronized, so whatever part of it was sent is never committed.
-                return lose(handle)
+        repeat {
+            while let request = machine.nextRequest() {
+                guard let sent = send(request, handle.pointer) else {
+                    // Not synchronized, so whatever part of it was sent is never committed.
+                    return lose(handle)
+                }
+                machine.sent(sent.statement, preliminaries: sent.preliminaries)
+                guard PQpipelineSync(handle.pointer) == 1 else { return lose(handle) }
+                flush(handle)
             }
-            machine.sent(sent.statement, preliminaries: sent.preliminaries)
-            guard PQpipelineSync(handle.pointer) == 1 else { return lose(handle) }
-            flush(handle)
-        }
-        // A full socket makes libpq read while it writes, and what it has read no descriptor reports any more.
-        receive(handle)
+            // A full socket makes libpq read while it writes, and what it has read no descriptor reports any more.
+            receive(handle)
+        } while machine.nextRequest() != nil
     }
 
     /// Hands the statements of a call to libpq, all but the synchronization; `nil` if libpq does not take them.
@@ -416,13 +399,13 @@ package actor PostgresConnection {
             switch machine.received(event) {
             case .proceed:
                 break
-            case .complete(let completion, let statement, let outcome):
+            case .complete(let continuation, let statement, let outcome):
                 if case .failure(let error) = outcome {
                     statements.completed(statement, sqlState: error.sqlState ?? "")
                 } else {
                     statements.completed(statement, sqlState: nil)
                 }
-                completion?.resume(outcome)
+                continuation?.resume(returning: outcome)
             case .giveUp(let reason):
                 end(reason)
             }

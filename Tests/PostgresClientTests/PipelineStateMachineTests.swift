@@ -99,6 +99,19 @@ struct PipelineStateMachineTests {
         #expect(machine.waitingCount == 2)
     }
 
+    @Test("Without pipelining a call waits until the one before it is answered")
+    func oneByOne() {
+        var (machine, _) = machine(sent: 1)
+        machine.isPipelining = false
+        machine.submit(1, "request 1", "caller 1")
+        #expect(machine.nextRequest() == nil)
+        _ = receive(.response(1), &machine)
+        _ = receive(.endOfStatement, &machine)
+        #expect(machine.nextRequest() == nil)
+        _ = receive(.synchronized, &machine)
+        #expect(machine.nextRequest() == "request 1")
+    }
+
     @Test("A cancelled call that waits is never sent")
     func cancelWaiting() {
         var machine = Machine()
