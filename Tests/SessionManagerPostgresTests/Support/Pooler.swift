@@ -9,7 +9,8 @@ struct Pooler {
         let folder = FileManager.default.temporaryDirectory.appending(path: database.store)
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
-        let port = Int.random(in: 33_000..<40_000)
+        // Below the ports that the kernel hands out to connections, and those of the test clusters.
+        let port = Int.random(in: 10_000..<20_000)
         let configuration = """
             [databases]
             * = host=\(server.host ?? "127.0.0.1") port=\(server.port ?? 5432) user=\(server.user ?? "") \
