@@ -21,7 +21,7 @@ extension NotesDatabase {
             added_at timestamptz NOT NULL DEFAULT clock_timestamp()
         );
 
-        -- Runs as the owner, so that whoever may change a note tells its subscribers, and needs no right for that.
+        -- Runs as the owner, who may call tmcp; whoever changes a note still needs to have been granted the store.
         CREATE OR REPLACE FUNCTION demo.tell_subscribers() RETURNS trigger
         LANGUAGE plpgsql SECURITY DEFINER
         SET search_path = pg_catalog, pg_temp
