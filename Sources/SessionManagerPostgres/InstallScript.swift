@@ -1450,7 +1450,8 @@ BEGIN
         WHERE m.stream IS NULL AND m.store = s.store
           AND m.event_id > replay.after AND m.event_id <= replay.through
           AND EXISTS (SELECT FROM tmcp.streams AS st
-                      WHERE st.stream = replay.stream AND st.store = s.store AND st.id = st.session_id)
+                      WHERE st.stream = replay.stream AND st.store = s.store
+                        AND (st.id = st.session_id OR m.kind = ANY (st.kinds)))
         ORDER BY 1
     LOOP
         count := count + 1;
@@ -1461,7 +1462,8 @@ BEGIN
     -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
     -- it has been read here.
     IF EXISTS (SELECT FROM tmcp.streams AS st
-               LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = st.store AND st.id = st.session_id
+               LEFT JOIN tmcp.purged_broadcasts AS b
+                   ON b.store = st.store AND (st.id = st.session_id OR st.kinds <> '{}')
                WHERE st.stream = replay.stream AND st.store = s.store
                  AND greatest(st.purged_through, b.purged_through) > replay.after) THEN
         PERFORM tmcp._raise_purged(replay.after);
@@ -1469,7 +1471,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, bigint, bigint) IS
-$$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts.
+$$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts, for one that
+listens those of its kinds.
 It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
 
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,

@@ -126,6 +126,9 @@ SELECT tmcp.broadcast('listen', 'meanwhile', 'tools') > 0 AS sent;
 SELECT node AS two FROM tmcp.register_node('listen', 'two once more') \gset
 SELECT state FROM tmcp.reattach('listen', :two, ARRAY[:tools], ARRAY[:position], ARRAY[:position]);
 SELECT kind, data FROM tmcp.fetch_messages('listen', :two, :position);
+-- What came on it between two events, broadcasts of other kinds and for sessions left out.
+SELECT tmcp.broadcast('listen', 'prompts', 'prompts') > 0 AS sent, tmcp.broadcast('listen', 'for sessions') > 0 AS sent, tmcp.send('listen', 'tools', 'for it alone') > 0 AS sent;
+SELECT data FROM tmcp.replay('listen', :tools, :position, 9223372036854775807);
 
 SELECT regress.dblink_disconnect('one'), regress.dblink_disconnect('two');
 SELECT tmcp.drop_store('listen');
