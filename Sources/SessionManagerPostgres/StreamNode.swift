@@ -424,7 +424,6 @@ actor StreamNode {
                 .int8Array(streams.map(\.delivered.rawValue)),
             ]
         )
-        var lost: [StreamRegistry.Stream] = []
         do {
             for (stream, row) in zip(streams, result.rows) {
                 switch try row.value(0, as: String.self) {
@@ -433,29 +432,14 @@ actor StreamNode {
                 case "purged":
                     registry.close(stream.number, .purged)
                     undetached.insert(stream.number)
-                default: lost.append(stream)
+                case "taken": registry.close(stream.number, .takenOver)
+                default: registry.close(stream.number, .ended)
                 }
             }
         } catch {
             throw SessionManagerError(error)
         }
-        try await closeLost(lost)
         record()
-    }
-
-    private func closeLost(_ streams: [StreamRegistry.Stream]) async throws(SessionManagerError) {
-        guard !streams.isEmpty else { return }
-        let result = try await calls.query(
-            "SELECT tmcp.has($1, a.id) FROM unnest($2) WITH ORDINALITY AS a (id, place) ORDER BY a.place",
-            [.text(configuration.store), .textArray(streams.map(\.id))]
-        )
-        do {
-            for (stream, row) in zip(streams, result.rows) {
-                registry.close(stream.number, try row.value(0) ? .takenOver : .ended)
-            }
-        } catch {
-            throw SessionManagerError(error)
-        }
     }
 
     // MARK: Streams
