@@ -50,12 +50,14 @@ actor StreamNode {
     private var undetached: Set<Int64> = []
     private var isChangingStreams = false
     private var changesWaiting: Deque<CheckedContinuation<Void, Never>> = []
+    private var isCleaningUp = false
     private let errands: AsyncStream<Errand>
     private let errand: AsyncStream<Errand>.Continuation
 
     /// What the node does beside listening.
     enum Errand {
         case action(StreamRegistry.Action)
+        case cleanUp
         case flushOutbox
     }
 
@@ -378,7 +380,23 @@ actor StreamNode {
         }
         await checkListener()
         await detachRemaining()
-        _ = try await calls.query("SELECT tmcp.cleanup()")
+        errand.yield(.cleanUp)
+    }
+
+    /// Does what time requires. Each call is short, since whatever is sent meanwhile goes behind it; and heartbeats do
+    /// not wait for all of them.
+    private func cleanUp() async {
+        guard !isCleaningUp else { return }
+        isCleaningUp = true
+        defer { isCleaningUp = false }
+        do {
+            // NULL where another process does it.
+            let call = "SELECT unfinished FROM tmcp.cleanup()"
+            while !isStopped, try await calls.query(call).value(as: Bool?.self) == true {}
+        } catch {
+            guard !isStopped else { return }
+            logger.warning("The database was not cleaned up", metadata: ["tmcp.error": "\(error)"])
+        }
     }
 
     /// Makes sure that the listening connection is heard on the other side, and still listens.
@@ -591,6 +609,7 @@ actor StreamNode {
         case .action(.detach(let stream)):
             record()
             await detach(stream)
+        case .cleanUp: await cleanUp()
         case .flushOutbox:
             do throws(SessionManagerError) {
                 try await flushOutbox()
