@@ -113,26 +113,36 @@ CREATE TABLE tmcp.streams (
     stream bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     store integer NOT NULL,
     id text COLLATE "C" NOT NULL,
-    session_id text COLLATE "C" NOT NULL,
+    session_id text COLLATE "C",
+    kinds text[] CHECK (kinds <@ ARRAY['tools', 'prompts', 'resources']),
+    principal text COLLATE "C",
     node bigint,
     starts_after bigint NOT NULL,
     purged_through bigint NOT NULL DEFAULT 0,
     attached_after bigint,
     detached_at timestamptz DEFAULT clock_timestamp(),
     UNIQUE (store, id),
-    CHECK ((node IS NULL) = (detached_at IS NOT NULL))
+    CHECK ((node IS NULL) = (detached_at IS NOT NULL)),
+    CHECK ((session_id IS NULL) = (kinds IS NOT NULL)),
+    CHECK (session_id IS NULL OR principal IS NULL)
 ) WITH (fillfactor = 80);
 CREATE INDEX streams_node ON tmcp.streams (node) WHERE node IS NOT NULL;
 CREATE INDEX streams_session_id ON tmcp.streams (store, session_id) WHERE id <> session_id;
 CREATE INDEX streams_detached_at ON tmcp.streams (detached_at) WHERE node IS NULL;
 COMMENT ON TABLE tmcp.streams IS
-    'A stream is an open or resumable SSE stream. The standalone stream of a session has the id of the session.';
+    'A stream is an open or resumable SSE stream. The standalone stream of a session has the id of the session. A stream '
+    'that listens for changes (revision 2026-07-28) has a filter instead of a session, and ends with its connection.';
 COMMENT ON COLUMN tmcp.streams.stream IS 'Number of the stream, which keys its messages and names it in frames.';
 COMMENT ON COLUMN tmcp.streams.store IS
     'The store of the stream. Not a foreign key: every opened stream would lock the row of its store.';
 COMMENT ON COLUMN tmcp.streams.id IS 'Id of the stream: 1 to 1024 bytes of anything.';
 COMMENT ON COLUMN tmcp.streams.session_id IS
-    'Id of the session that the stream belongs to. Not a foreign key: metadata may live in another database.';
+    'Id of the session that the stream belongs to; NULL for one that listens for changes. Not a foreign key: metadata '
+    'may live in another database.';
+COMMENT ON COLUMN tmcp.streams.kinds IS
+    'The lists of whose changes a listening stream wants to hear: tools, prompts, resources; NULL for one of a session.';
+COMMENT ON COLUMN tmcp.streams.principal IS
+    'The authenticated user of a listening stream; a stream of a session has that of its session.';
 COMMENT ON COLUMN tmcp.streams.node IS
     'The node that holds the stream; NULL when it is detached. Not a foreign key: a dead node leaves at once, and '
     'tmcp.cleanup follows in batches.';
@@ -203,11 +213,27 @@ COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 byte
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';
 
+CREATE TABLE tmcp.stream_subscriptions (
+    store integer NOT NULL,
+    uri text COLLATE "C" NOT NULL,
+    stream bigint NOT NULL,
+    PRIMARY KEY (store, uri, stream)
+);
+CREATE INDEX stream_subscriptions_stream ON tmcp.stream_subscriptions (stream);
+COMMENT ON TABLE tmcp.stream_subscriptions IS 'Which listening stream wants to hear of changes of which resource.';
+COMMENT ON COLUMN tmcp.stream_subscriptions.store IS 'The store of the stream.';
+COMMENT ON COLUMN tmcp.stream_subscriptions.uri IS 'Uri of the resource: 1 to 2048 bytes, compared byte by byte.';
+COMMENT ON COLUMN tmcp.stream_subscriptions.stream IS
+    'The stream that listens. Not a foreign key, which would be checked for each stream that ends, with or without '
+    'subscriptions; a trigger follows once for each statement.';
+COMMENT ON INDEX tmcp.stream_subscriptions_stream IS 'The subscriptions of a stream, to end them with it.';
+
 -- Without statistics of the store and the node, any of them is planned for like any other. With them, a store or a node
 -- that ANALYZE has not seen would pass for empty, and all its rows be read for a single one.
 ALTER TABLE tmcp.streams ALTER COLUMN store SET STATISTICS 0, ALTER COLUMN node SET STATISTICS 0;
 ALTER TABLE tmcp.sessions ALTER COLUMN store SET STATISTICS 0;
 ALTER TABLE tmcp.subscriptions ALTER COLUMN store SET STATISTICS 0;
+ALTER TABLE tmcp.stream_subscriptions ALTER COLUMN store SET STATISTICS 0;
 
 CREATE SEQUENCE tmcp.event_id AS bigint;
 COMMENT ON SEQUENCE tmcp.event_id IS
@@ -218,6 +244,7 @@ CREATE TABLE tmcp.messages (
     event_id bigint NOT NULL,
     store integer NOT NULL,
     stream bigint,
+    kind text,
     data text NOT NULL,
     slot smallint NOT NULL
 ) PARTITION BY LIST (slot);
@@ -242,6 +269,8 @@ COMMENT ON COLUMN tmcp.messages.event_id IS
     'streams at once has one id and a row for each.';
 COMMENT ON COLUMN tmcp.messages.store IS 'The store of the message.';
 COMMENT ON COLUMN tmcp.messages.stream IS 'The stream that gets the message; NULL for a broadcast.';
+COMMENT ON COLUMN tmcp.messages.kind IS
+    'The list whose change a broadcast tells of, for the streams that listen for it; NULL for any other message.';
 COMMENT ON COLUMN tmcp.messages.data IS 'The message, exactly as it was sent.';
 COMMENT ON COLUMN tmcp.messages.slot IS 'The partition.';
 COMMENT ON INDEX tmcp.messages_stream IS 'What followed an event on a stream, for a resume.';
@@ -291,6 +320,7 @@ CREATE TABLE tmcp.outbox (
     store integer NOT NULL,
     target text NOT NULL CHECK (target IN ('stream', 'broadcast', 'subscribers', 'log')),
     address text,
+    principal text COLLATE "C",
     data text NOT NULL,
     rung boolean NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
@@ -299,7 +329,9 @@ COMMENT ON TABLE tmcp.outbox IS
 COMMENT ON COLUMN tmcp.outbox.item IS 'Number of the item; items of one transaction are sent in this order.';
 COMMENT ON COLUMN tmcp.outbox.store IS 'The store of the message.';
 COMMENT ON COLUMN tmcp.outbox.target IS 'Whom it is for: a stream, all, the subscribers of a uri, or a log level.';
-COMMENT ON COLUMN tmcp.outbox.address IS 'The stream id, the uri or the level; NULL for a broadcast.';
+COMMENT ON COLUMN tmcp.outbox.address IS
+    'The stream id, the uri or the level; for a broadcast the list that changed, or NULL.';
+COMMENT ON COLUMN tmcp.outbox.principal IS 'The only user whose subscriptions count; NULL for all.';
 COMMENT ON COLUMN tmcp.outbox.data IS 'The message.';
 COMMENT ON COLUMN tmcp.outbox.rung IS 'Whether a live node was told to move it; if not, the commit does.';
 
@@ -358,6 +390,16 @@ LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT tmcp._check_length('the uri', uri, 2048) $$;
 COMMENT ON FUNCTION tmcp._check_uri(text) IS 'Makes sure that a uri can be one. Raises TM001.';
+
+CREATE FUNCTION tmcp._check_kind(kind text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM tmcp.list_changed(kind);
+END
+$$;
+COMMENT ON FUNCTION tmcp._check_kind(text) IS 'Makes sure that a list is one that clients know. Raises TM001.';
 
 CREATE FUNCTION tmcp._check_message_size(size integer, maximum integer) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
@@ -811,25 +853,46 @@ other nodes may hold its streams. Register anew and attach what is still open.
 Errors: TM002 no such store, or not granted.
 Example: SELECT tmcp.heartbeat('tmcp', 1);$$;
 
+CREATE FUNCTION tmcp._let_go(streams bigint[]) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    detached bigint;
+    listening bigint[];
+BEGIN
+    -- ARRAY(...), which is planned for few: for the very array, all streams may be read.
+    WITH let_go AS (
+        UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
+        WHERE st.stream = ANY (ARRAY(SELECT unnest(_let_go.streams)))
+        RETURNING st.stream, st.session_id
+    )
+    SELECT count(*), array_agg(l.stream) FILTER (WHERE l.session_id IS NULL) INTO detached, listening FROM let_go AS l;
+    IF listening IS NOT NULL THEN
+        DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(SELECT unnest(listening)));
+    END IF;
+    RETURN detached;
+END
+$$;
+COMMENT ON FUNCTION tmcp._let_go(bigint[]) IS
+    'Detaches streams that the caller has locked. Those that listen for changes end, since nobody can resume them.';
+
 CREATE FUNCTION tmcp.stop_node(store text, node bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
-    detached bigint;
 BEGIN
     -- The node first: it waits for attaches under way, whose streams are then detached with the others.
     DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
-    UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                                 WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
-    GET DIAGNOSTICS detached = ROW_COUNT;
-    RETURN detached;
+    RETURN tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                              WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
 END
 $$;
 COMMENT ON FUNCTION tmcp.stop_node(text, bigint) IS
-$$Takes a node out of service and detaches all its streams, which stay resumable on other nodes.
+$$Takes a node out of service and detaches all its streams, which stay resumable on other nodes; those that listen for
+changes end.
 
 Arguments: store; node.
 Returns: how many streams were detached; 0 for a node that is not there.
@@ -908,6 +971,24 @@ CREATE TRIGGER tell_nodes_of_deleted_streams
     FOR EACH STATEMENT EXECUTE FUNCTION tmcp._tell_nodes_of_deleted_streams();
 COMMENT ON TRIGGER tell_nodes_of_deleted_streams ON tmcp.streams IS
     'For each statement, so that ending a thousand streams of a node is one notification.';
+
+CREATE FUNCTION tmcp._end_subscriptions_of_deleted_streams() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM tmcp.stream_subscriptions AS u
+    WHERE u.stream = ANY (ARRAY(SELECT d.stream FROM deleted AS d WHERE d.session_id IS NULL));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tmcp._end_subscriptions_of_deleted_streams() IS
+    'Trigger: a listening stream takes its subscriptions along, whatever deleted it.';
+CREATE TRIGGER end_subscriptions_of_deleted_streams
+    AFTER DELETE ON tmcp.streams REFERENCING OLD TABLE AS deleted
+    FOR EACH STATEMENT EXECUTE FUNCTION tmcp._end_subscriptions_of_deleted_streams();
+COMMENT ON TRIGGER end_subscriptions_of_deleted_streams ON tmcp.streams IS
+    'For each statement, so that streams of sessions, which have none, cost nothing each.';
 
 CREATE FUNCTION tmcp._tell_nodes_of_taken_streams() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -1161,7 +1242,7 @@ BEGIN
         UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
         WHERE n.node = attach.own_node AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
         IF FOUND THEN
-            UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp() WHERE st.node = attach.own_node;
+            PERFORM tmcp._let_go(ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.node = attach.own_node));
         END IF;
     END IF;
     SELECT a.state, a.stream, a.event_id, a.replay_after
@@ -1193,6 +1274,70 @@ Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by anoth
 principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
+CREATE FUNCTION tmcp.listen(
+    store text,
+    node bigint,
+    id text,
+    kinds text[] DEFAULT '{}',
+    uris text[] DEFAULT '{}',
+    principal text DEFAULT NULL,
+    OUT stream bigint,
+    OUT event_id bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(listen.store);
+    last_before bigint;
+BEGIN
+    PERFORM tmcp._check_id(listen.id);
+    PERFORM tmcp._check_given('kinds and uris', listen.kinds IS NOT NULL AND listen.uris IS NOT NULL);
+    PERFORM tmcp._check_kind(k) FROM unnest(listen.kinds) AS k;
+    PERFORM tmcp._check_uri(u) FROM unnest(listen.uris) AS u;
+    IF listen.principal IS NOT NULL THEN
+        PERFORM tmcp._check_length('the principal', listen.principal, 1024);
+    END IF;
+    IF cardinality(listen.uris) > 1000 THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM001',
+            MESSAGE = format('a stream cannot listen for %s resources', cardinality(listen.uris)),
+            HINT = 'Give 1000 uris at most; a client may open several streams.';
+    END IF;
+
+    PERFORM tmcp._hold_node(s, listen.node);
+    SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
+    INSERT INTO tmcp.streams AS st (store, id, kinds, principal, node, starts_after, attached_after, detached_at)
+    VALUES (s.store, listen.id, listen.kinds, listen.principal, listen.node, last_before, last_before, NULL)
+    ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING
+    RETURNING st.stream INTO listen.stream;
+    IF listen.stream IS NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM003',
+            MESSAGE = format('there is a stream %L already', listen.id),
+            HINT = 'Give every listening stream a new, random id; it is not resumed.';
+    END IF;
+    INSERT INTO tmcp.stream_subscriptions (store, uri, stream)
+    SELECT DISTINCT s.store, u, listen.stream FROM unnest(listen.uris) AS u;
+    -- Under the order lock, and so not while a change is being published: who publishes it has seen this stream, or has
+    -- committed before this returns, and then whoever reads the resource now reads it changed.
+    listen.event_id := tmcp._next_event_ids(1);
+END
+$$;
+COMMENT ON FUNCTION tmcp.listen(text, bigint, text, text[], text[], text) IS
+$$Opens a stream that listens for changes, without a session: revision 2026-07-28, subscriptions/listen.
+It gets what tmcp.broadcast sends for one of its kinds, and what tmcp.publish sends for one of its uris; never a message
+for sessions. It is not resumed: once its node lets go of it or is gone, the client listens again, and then reads what it
+wants to be sure of. Whether the client may hear of these resources is for the caller to decide before.
+
+Arguments: store; node, a registered one; id, new and random, 1 to 1024 bytes; kinds, any of tools, prompts and resources,
+default none; uris, resources, at most 1000, default none; principal, the user, default none.
+Returns: stream, the number that names the stream in frames; event_id, its position: what is sent later comes live.
+A frame with the targets *{kind} is for the node's streams that listen for that kind, and for those of sessions.
+Errors: TM001 an argument that cannot be one; TM002 no such store; TM003 there is a stream of that id; TM009 the node is
+not alive; TM011 above read committed. Source: MCP 2026-07-28, basic/patterns/subscriptions.
+Example: SELECT * FROM tmcp.listen('tmcp', 1, 'c9b2f0', ARRAY['tools'], ARRAY['note://plan'], 'alice');$$;
+
 CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
 RETURNS TABLE (place bigint, state text, event_id bigint)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -1216,7 +1361,8 @@ BEGIN
             -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
             WHEN st.attached_after > a.position THEN 'taken'
             WHEN a.last_event_id < greatest(st.purged_through,
-                                            CASE WHEN st.id = st.session_id THEN b.purged_through END) THEN 'purged'
+                                            CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
+                                                THEN b.purged_through END) THEN 'purged'
             ELSE 'attached' END AS state
         FROM unnest(reattach.streams, reattach.positions, reattach.last_event_ids) WITH ORDINALITY
             AS a (stream, position, last_event_id, place)
@@ -1269,7 +1415,8 @@ BEGIN
         WHERE m.stream IS NULL AND m.store = s.store
           AND m.event_id > replay.after AND m.event_id <= replay.through
           AND EXISTS (SELECT FROM tmcp.streams AS st
-                      WHERE st.stream = replay.stream AND st.store = s.store AND st.id = st.session_id)
+                      WHERE st.stream = replay.stream AND st.store = s.store
+                        AND (st.id = st.session_id OR m.kind = ANY (st.kinds)))
         ORDER BY 1
     LOOP
         count := count + 1;
@@ -1280,7 +1427,8 @@ BEGIN
     -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
     -- it has been read here.
     IF EXISTS (SELECT FROM tmcp.streams AS st
-               LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = st.store AND st.id = st.session_id
+               LEFT JOIN tmcp.purged_broadcasts AS b
+                   ON b.store = st.store AND (st.id = st.session_id OR st.kinds <> '{}')
                WHERE st.stream = replay.stream AND st.store = s.store
                  AND greatest(st.purged_through, b.purged_through) > replay.after) THEN
         PERFORM tmcp._raise_purged(replay.after);
@@ -1288,7 +1436,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, bigint, bigint) IS
-$$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts.
+$$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts, for one that
+listens those of its kinds.
 It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
 
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
@@ -1303,18 +1452,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(detach.store);
-    detached bigint;
 BEGIN
-    UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                                 WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
-                                 ORDER BY x.id FOR UPDATE));
-    GET DIAGNOSTICS detached = ROW_COUNT;
-    RETURN detached;
+    RETURN tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                              WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
+                              ORDER BY x.id FOR UPDATE));
 END
 $$;
 COMMENT ON FUNCTION tmcp.detach(text, bigint, bigint[]) IS
-$$Lets go of streams whose clients are gone. What is sent to them is kept until retention ends, for a resume anywhere.
+$$Lets go of streams whose clients are gone. What is sent to them is kept until retention ends, for a resume anywhere;
+a stream that listens for changes ends.
 
 Arguments: store; node; streams, their numbers. Streams that the node does not hold (any more) are left alone.
 Returns: how many were detached.
@@ -1365,7 +1511,7 @@ Example: SELECT tmcp.has('tmcp', 'abc');$$;
 -- A notification holds frames, one after the other, each
 --     {event id} {targets} {bytes}\n{data}      the message itself
 --     {event id} {targets} -\n                  the message is in the log: call tmcp.fetch_messages
--- with targets * for a broadcast, or stream numbers between commas. Since a frame holds its event id, no two
+-- with targets * for a broadcast, *{kind} for one that tells of a changed list, or stream numbers between commas. Since a frame holds its event id, no two
 -- notifications are equal, and PostgreSQL drops none as a duplicate.
 
 -- In PL/pgSQL, which keeps its plan: with a pinned search_path an SQL function is not inlined, and is planned for every
@@ -1456,23 +1602,23 @@ COMMENT ON FUNCTION tmcp._log_and_notify(tmcp.stores, bigint, bigint[], text) IS
     'Logs one message for many streams and notifies their nodes. The recipients are resolved after the event id was '
     'allocated, under the order lock; else one who attaches in between would be missed.';
 
-CREATE FUNCTION tmcp._broadcast(s tmcp.stores, data text) RETURNS bigint
+CREATE FUNCTION tmcp._broadcast(s tmcp.stores, data text, kind text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     new_event_id constant bigint := tmcp._next_event_ids(1);
 BEGIN
-    INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
-    SELECT new_event_id, s.store, NULL, _broadcast.data, r.slot FROM tmcp.rotation AS r;
-    PERFORM pg_notify(n.channel, tmcp._frame(new_event_id, '*', _broadcast.data, s.inline_limit))
+    INSERT INTO tmcp.messages (event_id, store, kind, data, slot)
+    SELECT new_event_id, s.store, _broadcast.kind, _broadcast.data, r.slot FROM tmcp.rotation AS r;
+    PERFORM pg_notify(n.channel, tmcp._frame(new_event_id, concat('*', _broadcast.kind), _broadcast.data, s.inline_limit))
     FROM tmcp.nodes AS n WHERE n.store = s.store;
     RETURN new_event_id;
 END
 $$;
-COMMENT ON FUNCTION tmcp._broadcast(tmcp.stores, text) IS 'Logs a message for all and notifies every node once.';
+COMMENT ON FUNCTION tmcp._broadcast(tmcp.stores, text, text) IS 'Logs a message for all and notifies every node once.';
 
-CREATE FUNCTION tmcp._publish(s tmcp.stores, uri text, data text) RETURNS integer
+CREATE FUNCTION tmcp._publish(s tmcp.stores, uri text, data text, principal text) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1485,10 +1631,18 @@ BEGIN
         JOIN tmcp.sessions AS x USING (session)
         JOIN tmcp.streams AS st ON st.store = s.store AND st.id = x.id
         WHERE u.store = s.store AND u.uri = _publish.uri
-        ORDER BY st.stream), _publish.data);
+          AND (_publish.principal IS NULL OR x.principal = _publish.principal)
+        UNION ALL
+        SELECT u.stream
+        FROM tmcp.stream_subscriptions AS u
+        WHERE u.store = s.store AND u.uri = _publish.uri
+          AND (_publish.principal IS NULL
+               OR (SELECT st.principal FROM tmcp.streams AS st WHERE st.stream = u.stream) = _publish.principal)
+        ORDER BY 1), _publish.data);
 END
 $$;
-COMMENT ON FUNCTION tmcp._publish(tmcp.stores, text, text) IS 'Logs and sends a message for the subscribers of a uri.';
+COMMENT ON FUNCTION tmcp._publish(tmcp.stores, text, text, text) IS
+    'Logs and sends a message for the subscribers of a uri: sessions, and streams that listen.';
 
 CREATE FUNCTION tmcp._log(s tmcp.stores, level tmcp.log_level, data text) RETURNS integer
 LANGUAGE plpgsql
@@ -1588,26 +1742,32 @@ Errors: TM001 no message, or numbers that do not fit; TM002 no such store; TM004
 (and then none is sent); TM011 above read committed.
 Example: SELECT tmcp.send_batch('tmcp', ARRAY['abc', NULL], ARRAY['for one', 'for all']);$$;
 
-CREATE FUNCTION tmcp.broadcast(store text, data text) RETURNS bigint
+CREATE FUNCTION tmcp.broadcast(store text, data text, kind text DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(broadcast.store);
 BEGIN
+    IF broadcast.kind IS NOT NULL THEN
+        PERFORM tmcp._check_kind(broadcast.kind);
+    END IF;
     PERFORM tmcp._check_message_size(octet_length(broadcast.data), s.maximum_message_size);
-    RETURN tmcp._broadcast(s, broadcast.data);
+    RETURN tmcp._broadcast(s, broadcast.data, broadcast.kind);
 END
 $$;
-COMMENT ON FUNCTION tmcp.broadcast(text, text) IS
-$$Sends a message to the standalone stream of every session: one row in the log, one notification for each node.
+COMMENT ON FUNCTION tmcp.broadcast(text, text, text) IS
+$$Sends a message to the standalone stream of every session, and to every stream that listens for changes of its kind:
+one row in the log, one notification for each node.
 
-Arguments: store; data, the message.
+Arguments: store; data, the message; kind, the list whose change the message tells of, tools, prompts or resources;
+default NULL, a message for sessions only.
 Returns: the event id.
-Errors: TM001 no message; TM002 no such store; TM004 over maximum_message_size; TM011 above read committed.
-Example: SELECT tmcp.broadcast('tmcp', tmcp.list_changed('tools'));$$;
+Errors: TM001 no message, or another kind; TM002 no such store; TM004 over maximum_message_size; TM011 above read
+committed.
+Example: SELECT tmcp.broadcast('tmcp', tmcp.list_changed('tools'), 'tools');$$;
 
-CREATE FUNCTION tmcp.publish(store text, uri text, data text) RETURNS integer
+CREATE FUNCTION tmcp.publish(store text, uri text, data text, principal text DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1616,14 +1776,15 @@ DECLARE
 BEGIN
     PERFORM tmcp._check_uri(publish.uri);
     PERFORM tmcp._check_message_size(octet_length(publish.data), s.maximum_message_size);
-    RETURN tmcp._publish(s, publish.uri, publish.data);
+    RETURN tmcp._publish(s, publish.uri, publish.data, publish.principal);
 END
 $$;
-COMMENT ON FUNCTION tmcp.publish(text, text, text) IS
-$$Sends a message to the sessions that are subscribed to a resource.
+COMMENT ON FUNCTION tmcp.publish(text, text, text, text) IS
+$$Sends a message to whoever is subscribed to a resource: sessions, and streams that listen.
 
-Arguments: store; uri of the resource; data, the message.
-Returns: to how many sessions it was sent.
+Arguments: store; uri of the resource; data, the message; principal, the only user who gets it, for a resource that each
+user has one of; default NULL, everybody who is subscribed.
+Returns: to how many sessions and listening streams it was sent.
 Errors: TM001 no message, or a uri that cannot be one; TM002 no such store; TM004 over maximum_message_size; TM011 above
 read committed.
 Example: SELECT tmcp.publish('tmcp', 'note://plan', tmcp.resource_updated('note://plan'));$$;
@@ -1655,7 +1816,7 @@ CREATE FUNCTION tmcp.fetch_messages(
     after bigint,
     maximum_count bigint DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
-) RETURNS TABLE (event_id bigint, stream bigint, data text)
+) RETURNS TABLE (event_id bigint, stream bigint, data text, kind text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1664,7 +1825,7 @@ DECLARE
     -- A cursor is planned for its first rows; else each page would read and sort all that is left of the log. The node
     -- is looked up for each message; a join or EXISTS may read all streams for a single one.
     rest CURSOR FOR
-        SELECT m.event_id, m.stream, m.data
+        SELECT m.event_id, m.stream, m.data, m.kind
         FROM tmcp.messages AS m
         WHERE m.event_id > fetch_messages.after AND m.store = s.store
           AND (m.stream IS NULL
@@ -1685,6 +1846,7 @@ BEGIN
         fetch_messages.event_id := next_message.event_id;
         fetch_messages.stream := next_message.stream;
         fetch_messages.data := next_message.data;
+        fetch_messages.kind := next_message.kind;
         RETURN NEXT;
     END LOOP;
     -- Looked at last, for the same reason as in tmcp.replay.
@@ -1703,8 +1865,9 @@ cut off. LISTEN again first, then fetch, then drop what comes twice by its event
 
 Arguments: store; node; after, the last event id that the node has seen; maximum_count, messages after which no further
 event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
-Returns: event_id, stream (NULL for a broadcast, which is for every standalone stream) and data, in order. Call again
-after the last event_id until no row comes.
+Returns: event_id; stream, NULL for a broadcast, which is for every standalone stream; data; and kind, NULL unless the
+broadcast is for the streams that listen for this kind as well; in order. Call again after the last event_id until no row
+comes.
 Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since; TM011 above read
 committed.
 Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;
@@ -1773,8 +1936,8 @@ BEGIN
     LOOP
         CASE o.target
             WHEN 'stream' THEN PERFORM tmcp._send(s, o.address, o.data);
-            WHEN 'broadcast' THEN PERFORM tmcp._broadcast(s, o.data);
-            WHEN 'subscribers' THEN PERFORM tmcp._publish(s, o.address, o.data);
+            WHEN 'broadcast' THEN PERFORM tmcp._broadcast(s, o.data, o.address);
+            WHEN 'subscribers' THEN PERFORM tmcp._publish(s, o.address, o.data, o.principal);
             WHEN 'log' THEN PERFORM tmcp._log(s, o.address::tmcp.log_level, o.data);
         END CASE;
         flushed := flushed + 1;
@@ -1819,7 +1982,8 @@ CREATE CONSTRAINT TRIGGER flush_outbox_at_commit
     FOR EACH ROW WHEN (NOT NEW.rung) EXECUTE FUNCTION tmcp._flush_outbox_at_commit();
 COMMENT ON TRIGGER flush_outbox_at_commit ON tmcp.outbox IS 'Without a live node there is nobody else to send it.';
 
-CREATE FUNCTION tmcp._enqueue(s tmcp.stores, target text, address text, data text) RETURNS void
+CREATE FUNCTION tmcp._enqueue(s tmcp.stores, target text, address text, data text, principal text DEFAULT NULL)
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1836,14 +2000,14 @@ BEGIN
               WHEN 'read committed' THEN clock_timestamp() ELSE transaction_timestamp() END
     ORDER BY hashint8(n.node # pg_current_xact_id()::text::bigint)
     LIMIT 1;
-    INSERT INTO tmcp.outbox (store, target, address, data, rung)
-    VALUES (s.store, _enqueue.target, _enqueue.address, _enqueue.data, rung_channel IS NOT NULL);
+    INSERT INTO tmcp.outbox (store, target, address, principal, data, rung)
+    VALUES (s.store, _enqueue.target, _enqueue.address, _enqueue.principal, _enqueue.data, rung_channel IS NOT NULL);
     IF rung_channel IS NOT NULL THEN
         PERFORM pg_notify(rung_channel, 'outbox');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp._enqueue(tmcp.stores, text, text, text) IS 'Puts an item into the outbox and rings one node.';
+COMMENT ON FUNCTION tmcp._enqueue(tmcp.stores, text, text, text, text) IS 'Puts an item into the outbox and rings one node.';
 
 CREATE FUNCTION tmcp.enqueue(store text, id text, data text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -1865,23 +2029,29 @@ Returns: nothing.
 Errors: TM001 no message, or an id that cannot be one; TM002 no such store; TM004 over maximum_message_size.
 Example: SELECT tmcp.enqueue('tmcp', 'abc', '{"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}');$$;
 
-CREATE FUNCTION tmcp.enqueue_broadcast(store text, data text) RETURNS void
+CREATE FUNCTION tmcp.enqueue_broadcast(store text, data text, kind text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(enqueue_broadcast.store);
 BEGIN
-    PERFORM tmcp._enqueue(tmcp._authorized_store(enqueue_broadcast.store), 'broadcast', NULL, enqueue_broadcast.data);
+    IF enqueue_broadcast.kind IS NOT NULL THEN
+        PERFORM tmcp._check_kind(enqueue_broadcast.kind);
+    END IF;
+    PERFORM tmcp._enqueue(s, 'broadcast', enqueue_broadcast.kind, enqueue_broadcast.data);
 END
 $$;
-COMMENT ON FUNCTION tmcp.enqueue_broadcast(text, text) IS
+COMMENT ON FUNCTION tmcp.enqueue_broadcast(text, text, text) IS
 $$tmcp.broadcast from inside any transaction: sent when it commits, and never if it rolls back.
 
-Arguments: store; data, the message.
+Arguments: store; data, the message; kind, the list whose change the message tells of, default NULL, a message for
+sessions only.
 Returns: nothing.
-Errors: TM001 no message; TM002 no such store; TM004 over maximum_message_size.
-Example: SELECT tmcp.enqueue_broadcast('tmcp', tmcp.list_changed('tools'));$$;
+Errors: TM001 no message, or another kind; TM002 no such store; TM004 over maximum_message_size.
+Example: SELECT tmcp.enqueue_broadcast('tmcp', tmcp.list_changed('tools'), 'tools');$$;
 
-CREATE FUNCTION tmcp.enqueue_publish(store text, uri text, data text) RETURNS void
+CREATE FUNCTION tmcp.enqueue_publish(store text, uri text, data text, principal text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1889,14 +2059,14 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(enqueue_publish.store);
 BEGIN
     PERFORM tmcp._check_uri(enqueue_publish.uri);
-    PERFORM tmcp._enqueue(s, 'subscribers', enqueue_publish.uri, enqueue_publish.data);
+    PERFORM tmcp._enqueue(s, 'subscribers', enqueue_publish.uri, enqueue_publish.data, enqueue_publish.principal);
 END
 $$;
-COMMENT ON FUNCTION tmcp.enqueue_publish(text, text, text) IS
+COMMENT ON FUNCTION tmcp.enqueue_publish(text, text, text, text) IS
 $$tmcp.publish from inside any transaction: sent when it commits, and never if it rolls back. The subscribers are looked
 up after the commit.
 
-Arguments: store; uri of the resource; data, the message.
+Arguments: store; uri of the resource; data, the message; principal, the only user who gets it, default everybody.
 Returns: nothing.
 Errors: TM001 no message, or a uri that cannot be one; TM002 no such store; TM004 over maximum_message_size.
 Example: SELECT tmcp.enqueue_publish('tmcp', 'note://plan', tmcp.resource_updated('note://plan'));$$;
@@ -2297,10 +2467,15 @@ BEGIN
     INSERT INTO tmcp.subscriptions (store, uri, session)
     VALUES (s.store, add_subscription.uri, tmcp._put_session(s, add_subscription.id, add_subscription.principal))
     ON CONFLICT DO NOTHING;
+    -- Not while a change is being published: who publishes it has seen this subscription, or has committed before this
+    -- returns, and then whoever reads the resource now reads it changed.
+    PERFORM pg_advisory_xact_lock(1953326960, 1);
 END
 $$;
 COMMENT ON FUNCTION tmcp.add_subscription(text, text, text, text) IS
 $$Subscribes a session to a resource; the session is created if it does not exist. Twice is the same as once.
+Whoever reads the resource afterwards misses no change: it is in what is read, or comes as a message. For a transaction
+of its own: senders wait until it commits.
 
 Arguments: store; id; uri, 1 to 2048 bytes; principal, default none.
 Returns: nothing.
@@ -2358,7 +2533,6 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     dead tmcp.nodes;
-    detached bigint;
     total bigint := 0::bigint;
 BEGIN
     FOR dead IN
@@ -2370,12 +2544,8 @@ BEGIN
         CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
         -- Its process may only be paused, and still listen: later broadcasts would hide from it that it misses messages.
         UPDATE tmcp.nodes AS n SET channel = 'gone:' || n.node WHERE n.node = dead.node;
-        -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
-        UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-        WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
-                                     ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
-        GET DIAGNOSTICS detached = ROW_COUNT;
-        total := total + detached;
+        total := total + tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
+                                            ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
         EXIT WHEN total >= batch;
         DELETE FROM tmcp.nodes AS n
         WHERE n.node = dead.node AND NOT EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = dead.node);
@@ -2628,6 +2798,18 @@ CREATE VIEW tmcp.session_status AS
 COMMENT ON VIEW tmcp.session_status IS
     'The sessions, how old they are, and the live process that holds the standalone stream of each.';
 
+CREATE VIEW tmcp.listener_status AS
+    SELECT s.name AS store, st.stream, st.principal, st.kinds,
+           (SELECT count(*) FROM tmcp.stream_subscriptions AS u WHERE u.stream = st.stream) AS subscriptions,
+           n.node, n.name AS node_name
+    FROM tmcp.streams AS st
+    JOIN tmcp.stores AS s USING (store)
+    LEFT JOIN tmcp.nodes AS n ON n.node = st.node AND n.node IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
+    WHERE st.session_id IS NULL;
+COMMENT ON VIEW tmcp.listener_status IS
+    'The streams that listen for changes without a session (revision 2026-07-28), for what, and the live process that '
+    'holds each.';
+
 CREATE VIEW tmcp.stream_backlog AS
     SELECT s.name AS store, st.stream, st.id, st.session_id, st.detached_at,
            clock_timestamp() - st.detached_at AS detached_for,
@@ -2680,7 +2862,7 @@ AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA tmcp TO %s', grant_monitoring.role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tmcp.version() TO %s', grant_monitoring.role);
-    EXECUTE format('GRANT SELECT ON tmcp.node_status, tmcp.session_status, tmcp.stream_backlog, tmcp.log_status,'
+    EXECUTE format('GRANT SELECT ON tmcp.node_status, tmcp.session_status, tmcp.listener_status, tmcp.stream_backlog, tmcp.log_status,'
                    ' tmcp.queue_status TO %s', grant_monitoring.role);
 END
 $$;

@@ -70,26 +70,36 @@ CREATE TABLE tmcp.streams (
     stream bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     store integer NOT NULL,
     id text COLLATE "C" NOT NULL,
-    session_id text COLLATE "C" NOT NULL,
+    session_id text COLLATE "C",
+    kinds text[] CHECK (kinds <@ ARRAY['tools', 'prompts', 'resources']),
+    principal text COLLATE "C",
     node bigint,
     starts_after bigint NOT NULL,
     purged_through bigint NOT NULL DEFAULT 0,
     attached_after bigint,
     detached_at timestamptz DEFAULT clock_timestamp(),
     UNIQUE (store, id),
-    CHECK ((node IS NULL) = (detached_at IS NOT NULL))
+    CHECK ((node IS NULL) = (detached_at IS NOT NULL)),
+    CHECK ((session_id IS NULL) = (kinds IS NOT NULL)),
+    CHECK (session_id IS NULL OR principal IS NULL)
 ) WITH (fillfactor = 80);
 CREATE INDEX streams_node ON tmcp.streams (node) WHERE node IS NOT NULL;
 CREATE INDEX streams_session_id ON tmcp.streams (store, session_id) WHERE id <> session_id;
 CREATE INDEX streams_detached_at ON tmcp.streams (detached_at) WHERE node IS NULL;
 COMMENT ON TABLE tmcp.streams IS
-    'A stream is an open or resumable SSE stream. The standalone stream of a session has the id of the session.';
+    'A stream is an open or resumable SSE stream. The standalone stream of a session has the id of the session. A stream '
+    'that listens for changes (revision 2026-07-28) has a filter instead of a session, and ends with its connection.';
 COMMENT ON COLUMN tmcp.streams.stream IS 'Number of the stream, which keys its messages and names it in frames.';
 COMMENT ON COLUMN tmcp.streams.store IS
     'The store of the stream. Not a foreign key: every opened stream would lock the row of its store.';
 COMMENT ON COLUMN tmcp.streams.id IS 'Id of the stream: 1 to 1024 bytes of anything.';
 COMMENT ON COLUMN tmcp.streams.session_id IS
-    'Id of the session that the stream belongs to. Not a foreign key: metadata may live in another database.';
+    'Id of the session that the stream belongs to; NULL for one that listens for changes. Not a foreign key: metadata '
+    'may live in another database.';
+COMMENT ON COLUMN tmcp.streams.kinds IS
+    'The lists of whose changes a listening stream wants to hear: tools, prompts, resources; NULL for one of a session.';
+COMMENT ON COLUMN tmcp.streams.principal IS
+    'The authenticated user of a listening stream; a stream of a session has that of its session.';
 COMMENT ON COLUMN tmcp.streams.node IS
     'The node that holds the stream; NULL when it is detached. Not a foreign key: a dead node leaves at once, and '
     'tmcp.cleanup follows in batches.';
@@ -160,11 +170,27 @@ COMMENT ON COLUMN tmcp.subscriptions.uri IS 'Uri of the resource: 1 to 2048 byte
 COMMENT ON COLUMN tmcp.subscriptions.session IS 'The session that subscribed.';
 COMMENT ON INDEX tmcp.subscriptions_session IS 'The subscriptions of a session, to end them with it.';
 
+CREATE TABLE tmcp.stream_subscriptions (
+    store integer NOT NULL,
+    uri text COLLATE "C" NOT NULL,
+    stream bigint NOT NULL,
+    PRIMARY KEY (store, uri, stream)
+);
+CREATE INDEX stream_subscriptions_stream ON tmcp.stream_subscriptions (stream);
+COMMENT ON TABLE tmcp.stream_subscriptions IS 'Which listening stream wants to hear of changes of which resource.';
+COMMENT ON COLUMN tmcp.stream_subscriptions.store IS 'The store of the stream.';
+COMMENT ON COLUMN tmcp.stream_subscriptions.uri IS 'Uri of the resource: 1 to 2048 bytes, compared byte by byte.';
+COMMENT ON COLUMN tmcp.stream_subscriptions.stream IS
+    'The stream that listens. Not a foreign key, which would be checked for each stream that ends, with or without '
+    'subscriptions; a trigger follows once for each statement.';
+COMMENT ON INDEX tmcp.stream_subscriptions_stream IS 'The subscriptions of a stream, to end them with it.';
+
 -- Without statistics of the store and the node, any of them is planned for like any other. With them, a store or a node
 -- that ANALYZE has not seen would pass for empty, and all its rows be read for a single one.
 ALTER TABLE tmcp.streams ALTER COLUMN store SET STATISTICS 0, ALTER COLUMN node SET STATISTICS 0;
 ALTER TABLE tmcp.sessions ALTER COLUMN store SET STATISTICS 0;
 ALTER TABLE tmcp.subscriptions ALTER COLUMN store SET STATISTICS 0;
+ALTER TABLE tmcp.stream_subscriptions ALTER COLUMN store SET STATISTICS 0;
 
 CREATE SEQUENCE tmcp.event_id AS bigint;
 COMMENT ON SEQUENCE tmcp.event_id IS
@@ -175,6 +201,7 @@ CREATE TABLE tmcp.messages (
     event_id bigint NOT NULL,
     store integer NOT NULL,
     stream bigint,
+    kind text,
     data text NOT NULL,
     slot smallint NOT NULL
 ) PARTITION BY LIST (slot);
@@ -199,6 +226,8 @@ COMMENT ON COLUMN tmcp.messages.event_id IS
     'streams at once has one id and a row for each.';
 COMMENT ON COLUMN tmcp.messages.store IS 'The store of the message.';
 COMMENT ON COLUMN tmcp.messages.stream IS 'The stream that gets the message; NULL for a broadcast.';
+COMMENT ON COLUMN tmcp.messages.kind IS
+    'The list whose change a broadcast tells of, for the streams that listen for it; NULL for any other message.';
 COMMENT ON COLUMN tmcp.messages.data IS 'The message, exactly as it was sent.';
 COMMENT ON COLUMN tmcp.messages.slot IS 'The partition.';
 COMMENT ON INDEX tmcp.messages_stream IS 'What followed an event on a stream, for a resume.';
@@ -248,6 +277,7 @@ CREATE TABLE tmcp.outbox (
     store integer NOT NULL,
     target text NOT NULL CHECK (target IN ('stream', 'broadcast', 'subscribers', 'log')),
     address text,
+    principal text COLLATE "C",
     data text NOT NULL,
     rung boolean NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
@@ -256,6 +286,8 @@ COMMENT ON TABLE tmcp.outbox IS
 COMMENT ON COLUMN tmcp.outbox.item IS 'Number of the item; items of one transaction are sent in this order.';
 COMMENT ON COLUMN tmcp.outbox.store IS 'The store of the message.';
 COMMENT ON COLUMN tmcp.outbox.target IS 'Whom it is for: a stream, all, the subscribers of a uri, or a log level.';
-COMMENT ON COLUMN tmcp.outbox.address IS 'The stream id, the uri or the level; NULL for a broadcast.';
+COMMENT ON COLUMN tmcp.outbox.address IS
+    'The stream id, the uri or the level; for a broadcast the list that changed, or NULL.';
+COMMENT ON COLUMN tmcp.outbox.principal IS 'The only user whose subscriptions count; NULL for all.';
 COMMENT ON COLUMN tmcp.outbox.data IS 'The message.';
 COMMENT ON COLUMN tmcp.outbox.rung IS 'Whether a live node was told to move it; if not, the commit does.';

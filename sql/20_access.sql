@@ -54,6 +54,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$ SELECT tmcp._check_length('the uri', uri, 2048) $$;
 COMMENT ON FUNCTION tmcp._check_uri(text) IS 'Makes sure that a uri can be one. Raises TM001.';
 
+CREATE FUNCTION tmcp._check_kind(kind text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM tmcp.list_changed(kind);
+END
+$$;
+COMMENT ON FUNCTION tmcp._check_kind(text) IS 'Makes sure that a list is one that clients know. Raises TM001.';
+
 CREATE FUNCTION tmcp._check_message_size(size integer, maximum integer) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp

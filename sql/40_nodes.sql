@@ -53,25 +53,46 @@ other nodes may hold its streams. Register anew and attach what is still open.
 Errors: TM002 no such store, or not granted.
 Example: SELECT tmcp.heartbeat('tmcp', 1);$$;
 
+CREATE FUNCTION tmcp._let_go(streams bigint[]) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    detached bigint;
+    listening bigint[];
+BEGIN
+    -- ARRAY(...), which is planned for few: for the very array, all streams may be read.
+    WITH let_go AS (
+        UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
+        WHERE st.stream = ANY (ARRAY(SELECT unnest(_let_go.streams)))
+        RETURNING st.stream, st.session_id
+    )
+    SELECT count(*), array_agg(l.stream) FILTER (WHERE l.session_id IS NULL) INTO detached, listening FROM let_go AS l;
+    IF listening IS NOT NULL THEN
+        DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(SELECT unnest(listening)));
+    END IF;
+    RETURN detached;
+END
+$$;
+COMMENT ON FUNCTION tmcp._let_go(bigint[]) IS
+    'Detaches streams that the caller has locked. Those that listen for changes end, since nobody can resume them.';
+
 CREATE FUNCTION tmcp.stop_node(store text, node bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
-    detached bigint;
 BEGIN
     -- The node first: it waits for attaches under way, whose streams are then detached with the others.
     DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
-    UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                                 WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
-    GET DIAGNOSTICS detached = ROW_COUNT;
-    RETURN detached;
+    RETURN tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                              WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
 END
 $$;
 COMMENT ON FUNCTION tmcp.stop_node(text, bigint) IS
-$$Takes a node out of service and detaches all its streams, which stay resumable on other nodes.
+$$Takes a node out of service and detaches all its streams, which stay resumable on other nodes; those that listen for
+changes end.
 
 Arguments: store; node.
 Returns: how many streams were detached; 0 for a node that is not there.

@@ -25,6 +25,24 @@ CREATE TRIGGER tell_nodes_of_deleted_streams
 COMMENT ON TRIGGER tell_nodes_of_deleted_streams ON tmcp.streams IS
     'For each statement, so that ending a thousand streams of a node is one notification.';
 
+CREATE FUNCTION tmcp._end_subscriptions_of_deleted_streams() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM tmcp.stream_subscriptions AS u
+    WHERE u.stream = ANY (ARRAY(SELECT d.stream FROM deleted AS d WHERE d.session_id IS NULL));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION tmcp._end_subscriptions_of_deleted_streams() IS
+    'Trigger: a listening stream takes its subscriptions along, whatever deleted it.';
+CREATE TRIGGER end_subscriptions_of_deleted_streams
+    AFTER DELETE ON tmcp.streams REFERENCING OLD TABLE AS deleted
+    FOR EACH STATEMENT EXECUTE FUNCTION tmcp._end_subscriptions_of_deleted_streams();
+COMMENT ON TRIGGER end_subscriptions_of_deleted_streams ON tmcp.streams IS
+    'For each statement, so that streams of sessions, which have none, cost nothing each.';
+
 CREATE FUNCTION tmcp._tell_nodes_of_taken_streams() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -277,7 +295,7 @@ BEGIN
         UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
         WHERE n.node = attach.own_node AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
         IF FOUND THEN
-            UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp() WHERE st.node = attach.own_node;
+            PERFORM tmcp._let_go(ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.node = attach.own_node));
         END IF;
     END IF;
     SELECT a.state, a.stream, a.event_id, a.replay_after
@@ -309,6 +327,70 @@ Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by anoth
 principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
+CREATE FUNCTION tmcp.listen(
+    store text,
+    node bigint,
+    id text,
+    kinds text[] DEFAULT '{}',
+    uris text[] DEFAULT '{}',
+    principal text DEFAULT NULL,
+    OUT stream bigint,
+    OUT event_id bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(listen.store);
+    last_before bigint;
+BEGIN
+    PERFORM tmcp._check_id(listen.id);
+    PERFORM tmcp._check_given('kinds and uris', listen.kinds IS NOT NULL AND listen.uris IS NOT NULL);
+    PERFORM tmcp._check_kind(k) FROM unnest(listen.kinds) AS k;
+    PERFORM tmcp._check_uri(u) FROM unnest(listen.uris) AS u;
+    IF listen.principal IS NOT NULL THEN
+        PERFORM tmcp._check_length('the principal', listen.principal, 1024);
+    END IF;
+    IF cardinality(listen.uris) > 1000 THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM001',
+            MESSAGE = format('a stream cannot listen for %s resources', cardinality(listen.uris)),
+            HINT = 'Give 1000 uris at most; a client may open several streams.';
+    END IF;
+
+    PERFORM tmcp._hold_node(s, listen.node);
+    SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
+    INSERT INTO tmcp.streams AS st (store, id, kinds, principal, node, starts_after, attached_after, detached_at)
+    VALUES (s.store, listen.id, listen.kinds, listen.principal, listen.node, last_before, last_before, NULL)
+    ON CONFLICT ON CONSTRAINT streams_store_id_key DO NOTHING
+    RETURNING st.stream INTO listen.stream;
+    IF listen.stream IS NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM003',
+            MESSAGE = format('there is a stream %L already', listen.id),
+            HINT = 'Give every listening stream a new, random id; it is not resumed.';
+    END IF;
+    INSERT INTO tmcp.stream_subscriptions (store, uri, stream)
+    SELECT DISTINCT s.store, u, listen.stream FROM unnest(listen.uris) AS u;
+    -- Under the order lock, and so not while a change is being published: who publishes it has seen this stream, or has
+    -- committed before this returns, and then whoever reads the resource now reads it changed.
+    listen.event_id := tmcp._next_event_ids(1);
+END
+$$;
+COMMENT ON FUNCTION tmcp.listen(text, bigint, text, text[], text[], text) IS
+$$Opens a stream that listens for changes, without a session: revision 2026-07-28, subscriptions/listen.
+It gets what tmcp.broadcast sends for one of its kinds, and what tmcp.publish sends for one of its uris; never a message
+for sessions. It is not resumed: once its node lets go of it or is gone, the client listens again, and then reads what it
+wants to be sure of. Whether the client may hear of these resources is for the caller to decide before.
+
+Arguments: store; node, a registered one; id, new and random, 1 to 1024 bytes; kinds, any of tools, prompts and resources,
+default none; uris, resources, at most 1000, default none; principal, the user, default none.
+Returns: stream, the number that names the stream in frames; event_id, its position: what is sent later comes live.
+A frame with the targets *{kind} is for the node's streams that listen for that kind, and for those of sessions.
+Errors: TM001 an argument that cannot be one; TM002 no such store; TM003 there is a stream of that id; TM009 the node is
+not alive; TM011 above read committed. Source: MCP 2026-07-28, basic/patterns/subscriptions.
+Example: SELECT * FROM tmcp.listen('tmcp', 1, 'c9b2f0', ARRAY['tools'], ARRAY['note://plan'], 'alice');$$;
+
 CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
 RETURNS TABLE (place bigint, state text, event_id bigint)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -332,7 +414,8 @@ BEGIN
             -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
             WHEN st.attached_after > a.position THEN 'taken'
             WHEN a.last_event_id < greatest(st.purged_through,
-                                            CASE WHEN st.id = st.session_id THEN b.purged_through END) THEN 'purged'
+                                            CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
+                                                THEN b.purged_through END) THEN 'purged'
             ELSE 'attached' END AS state
         FROM unnest(reattach.streams, reattach.positions, reattach.last_event_ids) WITH ORDINALITY
             AS a (stream, position, last_event_id, place)
@@ -385,7 +468,8 @@ BEGIN
         WHERE m.stream IS NULL AND m.store = s.store
           AND m.event_id > replay.after AND m.event_id <= replay.through
           AND EXISTS (SELECT FROM tmcp.streams AS st
-                      WHERE st.stream = replay.stream AND st.store = s.store AND st.id = st.session_id)
+                      WHERE st.stream = replay.stream AND st.store = s.store
+                        AND (st.id = st.session_id OR m.kind = ANY (st.kinds)))
         ORDER BY 1
     LOOP
         count := count + 1;
@@ -396,7 +480,8 @@ BEGIN
     -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
     -- it has been read here.
     IF EXISTS (SELECT FROM tmcp.streams AS st
-               LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = st.store AND st.id = st.session_id
+               LEFT JOIN tmcp.purged_broadcasts AS b
+                   ON b.store = st.store AND (st.id = st.session_id OR st.kinds <> '{}')
                WHERE st.stream = replay.stream AND st.store = s.store
                  AND greatest(st.purged_through, b.purged_through) > replay.after) THEN
         PERFORM tmcp._raise_purged(replay.after);
@@ -404,7 +489,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tmcp.replay(text, bigint, bigint, bigint, bigint, bigint) IS
-$$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts.
+$$What was sent on a stream between two events: its own messages, and for a standalone stream the broadcasts, for one that
+listens those of its kinds.
 It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
 
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
@@ -419,18 +505,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(detach.store);
-    detached bigint;
 BEGIN
-    UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-    WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                                 WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
-                                 ORDER BY x.id FOR UPDATE));
-    GET DIAGNOSTICS detached = ROW_COUNT;
-    RETURN detached;
+    RETURN tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                              WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
+                              ORDER BY x.id FOR UPDATE));
 END
 $$;
 COMMENT ON FUNCTION tmcp.detach(text, bigint, bigint[]) IS
-$$Lets go of streams whose clients are gone. What is sent to them is kept until retention ends, for a resume anywhere.
+$$Lets go of streams whose clients are gone. What is sent to them is kept until retention ends, for a resume anywhere;
+a stream that listens for changes ends.
 
 Arguments: store; node; streams, their numbers. Streams that the node does not hold (any more) are left alone.
 Returns: how many were detached.

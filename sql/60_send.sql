@@ -3,7 +3,7 @@
 -- A notification holds frames, one after the other, each
 --     {event id} {targets} {bytes}\n{data}      the message itself
 --     {event id} {targets} -\n                  the message is in the log: call tmcp.fetch_messages
--- with targets * for a broadcast, or stream numbers between commas. Since a frame holds its event id, no two
+-- with targets * for a broadcast, *{kind} for one that tells of a changed list, or stream numbers between commas. Since a frame holds its event id, no two
 -- notifications are equal, and PostgreSQL drops none as a duplicate.
 
 -- In PL/pgSQL, which keeps its plan: with a pinned search_path an SQL function is not inlined, and is planned for every
@@ -94,23 +94,23 @@ COMMENT ON FUNCTION tmcp._log_and_notify(tmcp.stores, bigint, bigint[], text) IS
     'Logs one message for many streams and notifies their nodes. The recipients are resolved after the event id was '
     'allocated, under the order lock; else one who attaches in between would be missed.';
 
-CREATE FUNCTION tmcp._broadcast(s tmcp.stores, data text) RETURNS bigint
+CREATE FUNCTION tmcp._broadcast(s tmcp.stores, data text, kind text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     new_event_id constant bigint := tmcp._next_event_ids(1);
 BEGIN
-    INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
-    SELECT new_event_id, s.store, NULL, _broadcast.data, r.slot FROM tmcp.rotation AS r;
-    PERFORM pg_notify(n.channel, tmcp._frame(new_event_id, '*', _broadcast.data, s.inline_limit))
+    INSERT INTO tmcp.messages (event_id, store, kind, data, slot)
+    SELECT new_event_id, s.store, _broadcast.kind, _broadcast.data, r.slot FROM tmcp.rotation AS r;
+    PERFORM pg_notify(n.channel, tmcp._frame(new_event_id, concat('*', _broadcast.kind), _broadcast.data, s.inline_limit))
     FROM tmcp.nodes AS n WHERE n.store = s.store;
     RETURN new_event_id;
 END
 $$;
-COMMENT ON FUNCTION tmcp._broadcast(tmcp.stores, text) IS 'Logs a message for all and notifies every node once.';
+COMMENT ON FUNCTION tmcp._broadcast(tmcp.stores, text, text) IS 'Logs a message for all and notifies every node once.';
 
-CREATE FUNCTION tmcp._publish(s tmcp.stores, uri text, data text) RETURNS integer
+CREATE FUNCTION tmcp._publish(s tmcp.stores, uri text, data text, principal text) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -123,10 +123,18 @@ BEGIN
         JOIN tmcp.sessions AS x USING (session)
         JOIN tmcp.streams AS st ON st.store = s.store AND st.id = x.id
         WHERE u.store = s.store AND u.uri = _publish.uri
-        ORDER BY st.stream), _publish.data);
+          AND (_publish.principal IS NULL OR x.principal = _publish.principal)
+        UNION ALL
+        SELECT u.stream
+        FROM tmcp.stream_subscriptions AS u
+        WHERE u.store = s.store AND u.uri = _publish.uri
+          AND (_publish.principal IS NULL
+               OR (SELECT st.principal FROM tmcp.streams AS st WHERE st.stream = u.stream) = _publish.principal)
+        ORDER BY 1), _publish.data);
 END
 $$;
-COMMENT ON FUNCTION tmcp._publish(tmcp.stores, text, text) IS 'Logs and sends a message for the subscribers of a uri.';
+COMMENT ON FUNCTION tmcp._publish(tmcp.stores, text, text, text) IS
+    'Logs and sends a message for the subscribers of a uri: sessions, and streams that listen.';
 
 CREATE FUNCTION tmcp._log(s tmcp.stores, level tmcp.log_level, data text) RETURNS integer
 LANGUAGE plpgsql
@@ -226,26 +234,32 @@ Errors: TM001 no message, or numbers that do not fit; TM002 no such store; TM004
 (and then none is sent); TM011 above read committed.
 Example: SELECT tmcp.send_batch('tmcp', ARRAY['abc', NULL], ARRAY['for one', 'for all']);$$;
 
-CREATE FUNCTION tmcp.broadcast(store text, data text) RETURNS bigint
+CREATE FUNCTION tmcp.broadcast(store text, data text, kind text DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(broadcast.store);
 BEGIN
+    IF broadcast.kind IS NOT NULL THEN
+        PERFORM tmcp._check_kind(broadcast.kind);
+    END IF;
     PERFORM tmcp._check_message_size(octet_length(broadcast.data), s.maximum_message_size);
-    RETURN tmcp._broadcast(s, broadcast.data);
+    RETURN tmcp._broadcast(s, broadcast.data, broadcast.kind);
 END
 $$;
-COMMENT ON FUNCTION tmcp.broadcast(text, text) IS
-$$Sends a message to the standalone stream of every session: one row in the log, one notification for each node.
+COMMENT ON FUNCTION tmcp.broadcast(text, text, text) IS
+$$Sends a message to the standalone stream of every session, and to every stream that listens for changes of its kind:
+one row in the log, one notification for each node.
 
-Arguments: store; data, the message.
+Arguments: store; data, the message; kind, the list whose change the message tells of, tools, prompts or resources;
+default NULL, a message for sessions only.
 Returns: the event id.
-Errors: TM001 no message; TM002 no such store; TM004 over maximum_message_size; TM011 above read committed.
-Example: SELECT tmcp.broadcast('tmcp', tmcp.list_changed('tools'));$$;
+Errors: TM001 no message, or another kind; TM002 no such store; TM004 over maximum_message_size; TM011 above read
+committed.
+Example: SELECT tmcp.broadcast('tmcp', tmcp.list_changed('tools'), 'tools');$$;
 
-CREATE FUNCTION tmcp.publish(store text, uri text, data text) RETURNS integer
+CREATE FUNCTION tmcp.publish(store text, uri text, data text, principal text DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -254,14 +268,15 @@ DECLARE
 BEGIN
     PERFORM tmcp._check_uri(publish.uri);
     PERFORM tmcp._check_message_size(octet_length(publish.data), s.maximum_message_size);
-    RETURN tmcp._publish(s, publish.uri, publish.data);
+    RETURN tmcp._publish(s, publish.uri, publish.data, publish.principal);
 END
 $$;
-COMMENT ON FUNCTION tmcp.publish(text, text, text) IS
-$$Sends a message to the sessions that are subscribed to a resource.
+COMMENT ON FUNCTION tmcp.publish(text, text, text, text) IS
+$$Sends a message to whoever is subscribed to a resource: sessions, and streams that listen.
 
-Arguments: store; uri of the resource; data, the message.
-Returns: to how many sessions it was sent.
+Arguments: store; uri of the resource; data, the message; principal, the only user who gets it, for a resource that each
+user has one of; default NULL, everybody who is subscribed.
+Returns: to how many sessions and listening streams it was sent.
 Errors: TM001 no message, or a uri that cannot be one; TM002 no such store; TM004 over maximum_message_size; TM011 above
 read committed.
 Example: SELECT tmcp.publish('tmcp', 'note://plan', tmcp.resource_updated('note://plan'));$$;
@@ -293,7 +308,7 @@ CREATE FUNCTION tmcp.fetch_messages(
     after bigint,
     maximum_count bigint DEFAULT 1000,
     maximum_bytes bigint DEFAULT 8388608
-) RETURNS TABLE (event_id bigint, stream bigint, data text)
+) RETURNS TABLE (event_id bigint, stream bigint, data text, kind text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -302,7 +317,7 @@ DECLARE
     -- A cursor is planned for its first rows; else each page would read and sort all that is left of the log. The node
     -- is looked up for each message; a join or EXISTS may read all streams for a single one.
     rest CURSOR FOR
-        SELECT m.event_id, m.stream, m.data
+        SELECT m.event_id, m.stream, m.data, m.kind
         FROM tmcp.messages AS m
         WHERE m.event_id > fetch_messages.after AND m.store = s.store
           AND (m.stream IS NULL
@@ -323,6 +338,7 @@ BEGIN
         fetch_messages.event_id := next_message.event_id;
         fetch_messages.stream := next_message.stream;
         fetch_messages.data := next_message.data;
+        fetch_messages.kind := next_message.kind;
         RETURN NEXT;
     END LOOP;
     -- Looked at last, for the same reason as in tmcp.replay.
@@ -341,8 +357,9 @@ cut off. LISTEN again first, then fetch, then drop what comes twice by its event
 
 Arguments: store; node; after, the last event id that the node has seen; maximum_count, messages after which no further
 event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
-Returns: event_id, stream (NULL for a broadcast, which is for every standalone stream) and data, in order. Call again
-after the last event_id until no row comes.
+Returns: event_id; stream, NULL for a broadcast, which is for every standalone stream; data; and kind, NULL unless the
+broadcast is for the streams that listen for this kind as well; in order. Call again after the last event_id until no row
+comes.
 Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since; TM011 above read
 committed.
 Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;

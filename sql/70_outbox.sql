@@ -27,8 +27,8 @@ BEGIN
     LOOP
         CASE o.target
             WHEN 'stream' THEN PERFORM tmcp._send(s, o.address, o.data);
-            WHEN 'broadcast' THEN PERFORM tmcp._broadcast(s, o.data);
-            WHEN 'subscribers' THEN PERFORM tmcp._publish(s, o.address, o.data);
+            WHEN 'broadcast' THEN PERFORM tmcp._broadcast(s, o.data, o.address);
+            WHEN 'subscribers' THEN PERFORM tmcp._publish(s, o.address, o.data, o.principal);
             WHEN 'log' THEN PERFORM tmcp._log(s, o.address::tmcp.log_level, o.data);
         END CASE;
         flushed := flushed + 1;
@@ -73,7 +73,8 @@ CREATE CONSTRAINT TRIGGER flush_outbox_at_commit
     FOR EACH ROW WHEN (NOT NEW.rung) EXECUTE FUNCTION tmcp._flush_outbox_at_commit();
 COMMENT ON TRIGGER flush_outbox_at_commit ON tmcp.outbox IS 'Without a live node there is nobody else to send it.';
 
-CREATE FUNCTION tmcp._enqueue(s tmcp.stores, target text, address text, data text) RETURNS void
+CREATE FUNCTION tmcp._enqueue(s tmcp.stores, target text, address text, data text, principal text DEFAULT NULL)
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -90,14 +91,14 @@ BEGIN
               WHEN 'read committed' THEN clock_timestamp() ELSE transaction_timestamp() END
     ORDER BY hashint8(n.node # pg_current_xact_id()::text::bigint)
     LIMIT 1;
-    INSERT INTO tmcp.outbox (store, target, address, data, rung)
-    VALUES (s.store, _enqueue.target, _enqueue.address, _enqueue.data, rung_channel IS NOT NULL);
+    INSERT INTO tmcp.outbox (store, target, address, principal, data, rung)
+    VALUES (s.store, _enqueue.target, _enqueue.address, _enqueue.principal, _enqueue.data, rung_channel IS NOT NULL);
     IF rung_channel IS NOT NULL THEN
         PERFORM pg_notify(rung_channel, 'outbox');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp._enqueue(tmcp.stores, text, text, text) IS 'Puts an item into the outbox and rings one node.';
+COMMENT ON FUNCTION tmcp._enqueue(tmcp.stores, text, text, text, text) IS 'Puts an item into the outbox and rings one node.';
 
 CREATE FUNCTION tmcp.enqueue(store text, id text, data text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -119,23 +120,29 @@ Returns: nothing.
 Errors: TM001 no message, or an id that cannot be one; TM002 no such store; TM004 over maximum_message_size.
 Example: SELECT tmcp.enqueue('tmcp', 'abc', '{"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}');$$;
 
-CREATE FUNCTION tmcp.enqueue_broadcast(store text, data text) RETURNS void
+CREATE FUNCTION tmcp.enqueue_broadcast(store text, data text, kind text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(enqueue_broadcast.store);
 BEGIN
-    PERFORM tmcp._enqueue(tmcp._authorized_store(enqueue_broadcast.store), 'broadcast', NULL, enqueue_broadcast.data);
+    IF enqueue_broadcast.kind IS NOT NULL THEN
+        PERFORM tmcp._check_kind(enqueue_broadcast.kind);
+    END IF;
+    PERFORM tmcp._enqueue(s, 'broadcast', enqueue_broadcast.kind, enqueue_broadcast.data);
 END
 $$;
-COMMENT ON FUNCTION tmcp.enqueue_broadcast(text, text) IS
+COMMENT ON FUNCTION tmcp.enqueue_broadcast(text, text, text) IS
 $$tmcp.broadcast from inside any transaction: sent when it commits, and never if it rolls back.
 
-Arguments: store; data, the message.
+Arguments: store; data, the message; kind, the list whose change the message tells of, default NULL, a message for
+sessions only.
 Returns: nothing.
-Errors: TM001 no message; TM002 no such store; TM004 over maximum_message_size.
-Example: SELECT tmcp.enqueue_broadcast('tmcp', tmcp.list_changed('tools'));$$;
+Errors: TM001 no message, or another kind; TM002 no such store; TM004 over maximum_message_size.
+Example: SELECT tmcp.enqueue_broadcast('tmcp', tmcp.list_changed('tools'), 'tools');$$;
 
-CREATE FUNCTION tmcp.enqueue_publish(store text, uri text, data text) RETURNS void
+CREATE FUNCTION tmcp.enqueue_publish(store text, uri text, data text, principal text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -143,14 +150,14 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(enqueue_publish.store);
 BEGIN
     PERFORM tmcp._check_uri(enqueue_publish.uri);
-    PERFORM tmcp._enqueue(s, 'subscribers', enqueue_publish.uri, enqueue_publish.data);
+    PERFORM tmcp._enqueue(s, 'subscribers', enqueue_publish.uri, enqueue_publish.data, enqueue_publish.principal);
 END
 $$;
-COMMENT ON FUNCTION tmcp.enqueue_publish(text, text, text) IS
+COMMENT ON FUNCTION tmcp.enqueue_publish(text, text, text, text) IS
 $$tmcp.publish from inside any transaction: sent when it commits, and never if it rolls back. The subscribers are looked
 up after the commit.
 
-Arguments: store; uri of the resource; data, the message.
+Arguments: store; uri of the resource; data, the message; principal, the only user who gets it, default everybody.
 Returns: nothing.
 Errors: TM001 no message, or a uri that cannot be one; TM002 no such store; TM004 over maximum_message_size.
 Example: SELECT tmcp.enqueue_publish('tmcp', 'note://plan', tmcp.resource_updated('note://plan'));$$;

@@ -374,10 +374,15 @@ BEGIN
     INSERT INTO tmcp.subscriptions (store, uri, session)
     VALUES (s.store, add_subscription.uri, tmcp._put_session(s, add_subscription.id, add_subscription.principal))
     ON CONFLICT DO NOTHING;
+    -- Not while a change is being published: who publishes it has seen this subscription, or has committed before this
+    -- returns, and then whoever reads the resource now reads it changed.
+    PERFORM pg_advisory_xact_lock(1953326960, 1);
 END
 $$;
 COMMENT ON FUNCTION tmcp.add_subscription(text, text, text, text) IS
 $$Subscribes a session to a resource; the session is created if it does not exist. Twice is the same as once.
+Whoever reads the resource afterwards misses no change: it is in what is read, or comes as a message. For a transaction
+of its own: senders wait until it commits.
 
 Arguments: store; id; uri, 1 to 2048 bytes; principal, default none.
 Returns: nothing.

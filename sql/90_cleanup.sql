@@ -6,7 +6,6 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     dead tmcp.nodes;
-    detached bigint;
     total bigint := 0::bigint;
 BEGIN
     FOR dead IN
@@ -18,12 +17,8 @@ BEGIN
         CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
         -- Its process may only be paused, and still listen: later broadcasts would hide from it that it misses messages.
         UPDATE tmcp.nodes AS n SET channel = 'gone:' || n.node WHERE n.node = dead.node;
-        -- ARRAY, which is evaluated once: within IN a join may do it again, and find others unlocked each time.
-        UPDATE tmcp.streams AS st SET node = NULL, detached_at = clock_timestamp()
-        WHERE st.stream = ANY (ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
-                                     ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
-        GET DIAGNOSTICS detached = ROW_COUNT;
-        total := total + detached;
+        total := total + tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
+                                            ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
         EXIT WHEN total >= batch;
         DELETE FROM tmcp.nodes AS n
         WHERE n.node = dead.node AND NOT EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = dead.node);

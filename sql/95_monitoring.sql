@@ -20,6 +20,18 @@ CREATE VIEW tmcp.session_status AS
 COMMENT ON VIEW tmcp.session_status IS
     'The sessions, how old they are, and the live process that holds the standalone stream of each.';
 
+CREATE VIEW tmcp.listener_status AS
+    SELECT s.name AS store, st.stream, st.principal, st.kinds,
+           (SELECT count(*) FROM tmcp.stream_subscriptions AS u WHERE u.stream = st.stream) AS subscriptions,
+           n.node, n.name AS node_name
+    FROM tmcp.streams AS st
+    JOIN tmcp.stores AS s USING (store)
+    LEFT JOIN tmcp.nodes AS n ON n.node = st.node AND n.node IN (SELECT f.node FROM tmcp._fresh_nodes AS f)
+    WHERE st.session_id IS NULL;
+COMMENT ON VIEW tmcp.listener_status IS
+    'The streams that listen for changes without a session (revision 2026-07-28), for what, and the live process that '
+    'holds each.';
+
 CREATE VIEW tmcp.stream_backlog AS
     SELECT s.name AS store, st.stream, st.id, st.session_id, st.detached_at,
            clock_timestamp() - st.detached_at AS detached_for,

@@ -36,8 +36,16 @@ public actor InMemorySessionStore {
         var activity: ContinuousClock.Instant
     }
 
+    /// What a stream has instead of a session.
+    private struct Listening {
+        var filter: ChangeFilter
+        var principal: String?
+    }
+
     private struct Stream {
-        var sessionID: String
+        /// `nil` for a stream that listens for changes.
+        var sessionID: String?
+        var listening: Listening?
         var held: (holder: Holder, controller: any StreamController)?
         /// The last event at the moment when nobody held the stream any more.
         var leftAfter: EventID?
@@ -126,6 +134,29 @@ extension InMemorySessionStore {
         return StreamOpening(replay: .complete, position: lastEventID, start: last)
     }
 
+    func listen(
+        _ id: String,
+        holder: Holder,
+        controller: any StreamController,
+        filter: ChangeFilter,
+        principal: String?
+    ) throws(SessionManagerError) -> EventID {
+        try requireID(id)
+        for uri in filter.resources { try requireURI(uri) }
+        guard filter.resources.count <= 1000 else {
+            throw SessionManagerError(.invalidArgument, "a stream may listen for 1,000 resources")
+        }
+        guard streams[id] == nil else {
+            throw SessionManagerError(.streamHeld, "there is a stream of that id", hint: "Give a new, random id.")
+        }
+        streams[id] = Stream(
+            listening: Listening(filter: filter, principal: principal),
+            held: (holder, controller),
+            purgedThrough: lastEventID
+        )
+        return lastEventID
+    }
+
     func detach(_ id: String, holder: Holder) {
         guard let held = streams[id]?.held, held.holder == holder else { return }
         held.controller.close(.detached)
@@ -142,11 +173,7 @@ extension InMemorySessionStore {
 
     func send(_ ids: [String]?, data: String) throws(SessionManagerError) -> [SendReceipt] {
         try requireSize(of: data)
-        guard let ids else {
-            let message = append(data, to: nil)
-            for (id, stream) in streams where stream.sessionID == id { deliver(message, to: id) }
-            return [.sent(message.eventID)]
-        }
+        guard let ids else { return [.sent(broadcast(data, list: nil))] }
         return ids.map { id in
             guard streams[id] != nil else { return .unknownSession }
             let message = append(data, to: id)
@@ -155,8 +182,32 @@ extension InMemorySessionStore {
         }
     }
 
-    func publish(_ uri: String, data: String) throws(SessionManagerError) -> Int {
-        try send(subscribers(uri).filter { streams[$0] != nil }, data: data).count
+    func broadcast(_ list: ServerList, data: String) throws(SessionManagerError) -> EventID {
+        try requireSize(of: data)
+        return broadcast(data, list: list)
+    }
+
+    private func broadcast(_ data: String, list: ServerList?) -> EventID {
+        let message = append(data, to: nil)
+        for (id, stream) in streams where isBroadcast(of: list, for: stream, id) { deliver(message, to: id) }
+        return message.eventID
+    }
+
+    private func isBroadcast(of list: ServerList?, for stream: Stream, _ id: String) -> Bool {
+        if stream.sessionID == id { return true }
+        guard let list, let listening = stream.listening else { return false }
+        return listening.filter.lists.contains(list)
+    }
+
+    func publish(_ uri: String, data: String, principal: String?) throws(SessionManagerError) -> Int {
+        let subscribed = subscribers(uri).filter {
+            streams[$0] != nil && (principal == nil || sessions[$0]?.principal == principal)
+        }
+        let listening = streams.filter { _, stream in
+            guard let listening = stream.listening, listening.filter.resources.contains(uri) else { return false }
+            return principal == nil || listening.principal == principal
+        }
+        return try send(subscribed + listening.keys, data: data).count
     }
 
     func log(_ level: LogLevel, data: String) throws(SessionManagerError) -> Int {
@@ -204,6 +255,11 @@ extension InMemorySessionStore {
     }
 
     private func leave(_ id: String) {
+        // Nobody resumes a stream that listens.
+        guard streams[id]?.listening == nil else {
+            streams.removeValue(forKey: id)
+            return
+        }
         streams[id]?.held = nil
         streams[id]?.leftAfter = lastEventID
         leftStreams.append((id, lastEventID))
@@ -251,7 +307,7 @@ extension InMemorySessionStore {
     }
 
     func addSubscription(_ id: String, uri: String, principal: String?) throws(SessionManagerError) {
-        guard !uri.isEmpty else { throw SessionManagerError(.invalidArgument, "a uri must not be empty") }
+        try requireURI(uri)
         try changeSession(id, principal: principal) { $0.subscriptions.insert(uri) }
     }
 
@@ -337,7 +393,7 @@ extension InMemorySessionStore {
         let now = ContinuousClock.now
         // Looking through all sessions for each request would cost more than an exact end is worth.
         nextExpiry = now + min(idleTime / 4, .seconds(10))
-        let open = Set(streams.values.filter { $0.held != nil }.map(\.sessionID))
+        let open = Set(streams.values.filter { $0.held != nil }.compactMap(\.sessionID))
         for (id, session) in sessions where session.activity + idleTime <= now && !open.contains(id) { endSession(id) }
     }
 }
@@ -350,6 +406,12 @@ extension InMemorySessionStore {
     private func requireID(_ id: String) throws(SessionManagerError) {
         guard (1...1024).contains(id.utf8.count), !id.utf8.contains(0) else {
             throw SessionManagerError(.invalidArgument, "an id must have 1 to 1,024 bytes and no NUL")
+        }
+    }
+
+    private func requireURI(_ uri: String) throws(SessionManagerError) {
+        guard (1...2048).contains(uri.utf8.count), !uri.utf8.contains(0) else {
+            throw SessionManagerError(.invalidArgument, "a uri must have 1 to 2,048 bytes and no NUL")
         }
     }
 

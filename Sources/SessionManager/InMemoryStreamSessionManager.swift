@@ -25,6 +25,17 @@ public struct InMemoryStreamSessionManager: StreamSessionManager {
         try await store.create(id, holder: holder, controller: controller, options: options)
     }
 
+    /// Opens the stream `id` for this manager, without a session.
+    @discardableResult
+    public func listen(
+        _ id: String,
+        controller: any StreamController,
+        filter: ChangeFilter,
+        principal: String?
+    ) async throws(SessionManagerError) -> EventID {
+        try await store.listen(id, holder: holder, controller: controller, filter: filter, principal: principal)
+    }
+
     /// Lets go of the stream `id`, if this manager holds it. The stream stays resumable.
     public func detach(_ id: String) async throws(SessionManagerError) {
         await store.detach(id, holder: holder)
@@ -46,10 +57,16 @@ public struct InMemoryStreamSessionManager: StreamSessionManager {
         try await store.send(sessions, data: data)
     }
 
-    /// Sends `data` to every session that subscribed to the resource `uri`, and returns to how many.
+    /// Sends `data` to every session, and to every stream that listens for changes of `list`.
     @discardableResult
-    public func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int {
-        try await store.publish(uri, data: data)
+    public func broadcast(_ list: ServerList, data: String) async throws(SessionManagerError) -> EventID {
+        try await store.broadcast(list, data: data)
+    }
+
+    /// Sends `data` to everybody who is subscribed to the resource `uri`, and returns to how many streams.
+    @discardableResult
+    public func publish(_ uri: String, data: String, principal: String?) async throws(SessionManagerError) -> Int {
+        try await store.publish(uri, data: data, principal: principal)
     }
 
     /// Sends `data` to every session whose log level lets a message of `level` through, and returns to how many.

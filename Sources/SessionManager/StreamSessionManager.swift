@@ -18,7 +18,29 @@ public protocol StreamSessionManager: Sendable {
         options: StreamOptions
     ) async throws(SessionManagerError) -> StreamOpening
 
-    /// Lets go of the stream `id`, whose client is gone. The stream stays resumable until retention ends.
+    /// Opens the stream `id` in this process, without a session, and hands it what concerns `filter` from then on.
+    ///
+    /// For revision 2026-07-28, which has no sessions. Whoever reads a resource once this has returned misses no change of
+    /// it. The stream is not resumed: it ends when this process lets go of it with ``detach(_:)``, or is gone. Whether the
+    /// client may hear of these resources is for the caller to decide before.
+    ///
+    /// - Parameters:
+    ///   - id: new and random.
+    ///   - controller: takes the messages.
+    ///   - filter: what to listen for.
+    ///   - principal: the authenticated user, if any.
+    /// - Returns: the event after which every message is delivered.
+    /// - Throws: ``SessionManagerError`` with code ``SessionManagerError/Code/invalidArgument`` for an id or a filter that
+    ///   cannot be one, and ``SessionManagerError/Code/streamHeld`` when there is a stream of that id.
+    @discardableResult
+    func listen(
+        _ id: String,
+        controller: any StreamController,
+        filter: ChangeFilter,
+        principal: String?
+    ) async throws(SessionManagerError) -> EventID
+
+    /// Lets go of the stream `id`, whose client is gone. A session's stream stays resumable until retention ends.
     ///
     /// A stream that this process does not hold is left alone.
     func detach(_ id: String) async throws(SessionManagerError)
@@ -37,9 +59,18 @@ public protocol StreamSessionManager: Sendable {
     @discardableResult
     func send(_ sessions: [String]?, data: String) async throws(SessionManagerError) -> [SendReceipt]
 
-    /// Sends `data` to every session that subscribed to the resource `uri`, and returns to how many.
+    /// Sends `data` to the standalone streams of every session, and to every stream that listens for changes of `list`.
+    ///
+    /// - Returns: the event id of the message.
     @discardableResult
-    func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int
+    func broadcast(_ list: ServerList, data: String) async throws(SessionManagerError) -> EventID
+
+    /// Sends `data` to every session that subscribed to the resource `uri` and every stream that listens for it, and
+    /// returns to how many.
+    ///
+    /// - Parameter principal: the only user who gets it; `nil` for everybody who is subscribed.
+    @discardableResult
+    func publish(_ uri: String, data: String, principal: String?) async throws(SessionManagerError) -> Int
 
     /// Sends `data` to every session whose log level lets a message of `level` through, and returns to how many.
     @discardableResult
@@ -54,5 +85,11 @@ extension StreamSessionManager {
         controller: any StreamController
     ) async throws(SessionManagerError) -> StreamOpening {
         try await create(id, controller: controller, options: StreamOptions())
+    }
+
+    /// Sends `data` to everybody who is subscribed to the resource `uri`, and returns to how many.
+    @discardableResult
+    public func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int {
+        try await publish(uri, data: data, principal: nil)
     }
 }

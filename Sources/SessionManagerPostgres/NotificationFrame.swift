@@ -7,8 +7,8 @@ import SessionManager
 struct NotificationFrame: Equatable {
     /// Whom a message is for.
     enum Targets: Equatable {
-        /// The standalone stream of every session.
-        case everyStandaloneStream
+        /// The standalone stream of every session, and the streams that listen for changes of the list.
+        case everybody(ServerList?)
         /// The streams with these numbers.
         case streams([Int64])
     }
@@ -59,12 +59,21 @@ private struct FrameReader {
     }
 
     private mutating func targets() throws(NotificationFrame.Malformed) -> NotificationFrame.Targets {
-        if skip(UInt8(ascii: "*")) { return .everyStandaloneStream }
+        if skip(UInt8(ascii: "*")) { return .everybody(list()) }
         var streams = [try number()]
         while skip(UInt8(ascii: ",")) {
             streams.append(try number())
         }
         return .streams(streams)
+    }
+
+    /// The name of a list, if there is one that this client knows.
+    private mutating func list() -> ServerList? {
+        let start = offset
+        while offset < bytes.count, case UInt8(ascii: "a")...UInt8(ascii: "z") = bytes[offset] { offset += 1 }
+        return ServerList(
+            rawValue: String(decoding: UnsafeRawBufferPointer(rebasing: bytes[start..<offset]), as: UTF8.self)
+        )
     }
 
     /// A decimal number of 1 to 18 digits, which cannot overflow.

@@ -55,11 +55,30 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
         controller: any StreamController,
         options: StreamOptions
     ) async throws(SessionManagerError) -> StreamOpening {
+        try await open(StreamAttachment(id: id, options: options, controller: controller))
+    }
+
+    /// Opens the stream `id` in this process, without a session. SQL: `tmcp.listen`.
+    @discardableResult
+    public func listen(
+        _ id: String,
+        controller: any StreamController,
+        filter: ChangeFilter,
+        principal: String?
+    ) async throws(SessionManagerError) -> EventID {
+        let options = StreamOptions(principal: principal)
+        return try await open(
+            StreamAttachment(id: id, options: options, filter: filter, controller: controller)
+        ).position
+    }
+
+    private func open(_ attachment: StreamAttachment) async throws(SessionManagerError) -> StreamOpening {
         guard let attaches = try await client.running().attaches else {
             throw SessionManagerError(.notRunning, "this session manager holds no streams")
         }
-        switch try await attaches.submit(StreamAttachment(id: id, options: options, controller: controller)) {
+        switch try await attaches.submit(attachment) {
         case .opened(let opening): return opening
+        case .refused(let error): throw error
         case .held:
             throw SessionManagerError(
                 .streamHeld,
@@ -108,10 +127,16 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
         return receipts
     }
 
-    /// Sends `data` to the sessions that are subscribed to `uri`, in this database. SQL: `tmcp.publish`.
+    /// Sends `data` to all sessions, and to the streams that listen for changes of `list`. SQL: `tmcp.broadcast`.
     @discardableResult
-    public func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int {
-        try await client.value("tmcp.publish", [.text(uri), .text(data)])
+    public func broadcast(_ list: ServerList, data: String) async throws(SessionManagerError) -> EventID {
+        EventID(rawValue: try await client.value("tmcp.broadcast", [.text(data), .text(list.rawValue)]))
+    }
+
+    /// Sends `data` to whoever is subscribed to `uri`, in this database. SQL: `tmcp.publish`.
+    @discardableResult
+    public func publish(_ uri: String, data: String, principal: String?) async throws(SessionManagerError) -> Int {
+        try await client.value("tmcp.publish", [.text(uri), .text(data), .text(principal)])
     }
 
     /// Sends `data` to the sessions that want to hear of `level`, in this database. SQL: `tmcp.log`.

@@ -8,9 +8,13 @@ struct StreamAttachment: Sendable {
         case held
         /// Its session belongs to another principal.
         case absent
+        /// The database refuses it, as one of its own: the others are not concerned.
+        case refused(SessionManagerError)
     }
 
     let id: String
     let options: StreamOptions
+    /// What the stream listens for; `nil` for one of a session.
+    var filter: ChangeFilter?
     let controller: any StreamController
 }

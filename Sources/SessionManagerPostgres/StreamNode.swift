@@ -451,7 +451,8 @@ actor StreamNode {
                     registry.close(stream.number, .purged)
                     undetached.insert(stream.number)
                 case "taken": registry.close(stream.number, .takenOver)
-                default: registry.close(stream.number, .ended)
+                // A stream without a session was not ended by anybody, but by its node having been thought dead.
+                default: registry.close(stream.number, stream.lists == nil ? .ended : .purged)
                 }
             }
         } catch {
@@ -503,6 +504,59 @@ actor StreamNode {
         _ attachments: [StreamAttachment],
         _ registration: Registration
     ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
+        var outcomes: [StreamAttachment.Outcome?] = Array(repeating: nil, count: attachments.count)
+        for (place, attachment) in attachments.enumerated() {
+            guard let filter = attachment.filter else { continue }
+            outcomes[place] = try await listen(attachment, for: filter, registration)
+        }
+        let ofSessions = attachments.indices.filter { outcomes[$0] == nil }
+        let attached = try await attachToSessions(ofSessions.map { attachments[$0] }, registration)
+        for (place, outcome) in zip(ofSessions, attached) { outcomes[place] = outcome }
+        return outcomes.compactMap { $0 }
+    }
+
+    private func listen(
+        _ attachment: StreamAttachment,
+        for filter: ChangeFilter,
+        _ registration: Registration
+    ) async throws(SessionManagerError) -> StreamAttachment.Outcome {
+        do {
+            let result = try await calls.query(
+                "SELECT stream, event_id FROM tmcp.listen($1, $2, $3, $4, $5, $6)",
+                [
+                    .text(configuration.store), .int8(registration.node), .text(attachment.id),
+                    .textArray(filter.lists.map(\.rawValue)), .textArray(filter.resources),
+                    .text(attachment.options.principal),
+                ]
+            )
+            try requireNotStopped()
+            let position = EventID(rawValue: try result.value(column: 1))
+            let stream = StreamRegistry.Stream(
+                number: try result.value(column: 0),
+                id: attachment.id,
+                isStandalone: false,
+                lists: filter.lists,
+                controller: attachment.controller,
+                position: position,
+                delivered: position
+            )
+            perform(registry.attached(stream, replayAfter: nil))
+            record()
+            return .opened(StreamOpening(replay: .none, position: position))
+        } catch {
+            let failure = SessionManagerError(any: error)
+            switch failure.code {
+            case .invalidArgument, .streamHeld: return .refused(failure)
+            default: throw failure
+            }
+        }
+    }
+
+    private func attachToSessions(
+        _ attachments: [StreamAttachment],
+        _ registration: Registration
+    ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
+        guard !attachments.isEmpty else { return [] }
         let result = try await calls.query(
             """
             SELECT state, stream, event_id, replay_after FROM tmcp.attach_batch($1, $2, $3, $4, $5, $6) ORDER BY place
@@ -679,22 +733,22 @@ actor StreamNode {
                 // one that is not gets nothing for a stream that was detached, and must not go past that.
                 let result = try await calls.query(
                     """
-                    SELECT event_id, stream, data, NULL::boolean
+                    SELECT event_id, stream, data, kind, NULL::boolean
                     FROM tmcp.fetch_messages($1, $2, $3, $4, $5)
-                    UNION ALL SELECT NULL, NULL, NULL, tmcp.heartbeat($1, $2)
+                    UNION ALL SELECT NULL, NULL, NULL, NULL, tmcp.heartbeat($1, $2)
                     """,
                     [
                         .text(configuration.store), .int8(registration.node), .int8(after.rawValue),
                         .int8(Self.pageCount), .int8(Self.pageBytes),
                     ]
                 )
-                guard let last = result.rows.last, try last.value(3) else { return await abandon(registration) }
+                guard let last = result.rows.last, try last.value(4) else { return await abandon(registration) }
                 guard result.rowCount > 1 else { return perform(registry.nodeCaughtUp(fetch)) }
                 try deliver { () throws(PostgresError) in
                     for row in result.rows.dropLast() {
                         after = EventID(rawValue: try row.value(0))
                         let message = StreamMessage(eventID: after, data: try row.value(2))
-                        perform(registry.fetched(message, stream: try row.value(1), by: fetch))
+                        perform(registry.fetched(message, targets: try targets(of: row), by: fetch))
                     }
                 }
                 metrics.fetched(result.rowCount - 1)
@@ -706,6 +760,12 @@ actor StreamNode {
                 try? await Task.sleep(for: backoff.next())
             }
         }
+    }
+
+    private func targets(of row: PostgresRow) throws(PostgresError) -> NotificationFrame.Targets {
+        if let stream: Int64 = try row.value(1) { return .streams([stream]) }
+        let kind: String? = try row.value(3)
+        return .everybody(kind.flatMap(ServerList.init(rawValue:)))
     }
 
     /// Sends what transactions have enqueued.

@@ -39,8 +39,10 @@ struct StreamRegistry {
     struct Stream {
         let number: Int64
         let id: String
-        /// Whether the stream gets broadcasts.
+        /// Whether the stream gets all broadcasts, as the standalone stream of a session does.
         let isStandalone: Bool
+        /// The lists of whose changes a stream without a session gets the broadcasts; `nil` for one of a session.
+        var lists: Set<ServerList>?
         let controller: any StreamController
         /// The event at which this node attached the stream; a loss that happened before concerns an earlier holder.
         var position: EventID
@@ -50,12 +52,16 @@ struct StreamRegistry {
         var goal: EventID?
         /// Tells this opening of the stream from those before it; set by ``StreamRegistry/attached(_:replayAfter:)``.
         fileprivate(set) var attachment: UInt64 = 0
+
+        fileprivate func wants(broadcastOf list: ServerList?) -> Bool {
+            if let list, let lists { lists.contains(list) } else { isStandalone }
+        }
     }
 
     /// What was heard of streams whose attaching has not been reported yet.
     private struct Early {
         var events: [Int64: EventID] = [:]
-        var broadcast: EventID?
+        var broadcasts: [ServerList?: EventID] = [:]
         var losses: [StreamLoss] = []
     }
 
@@ -130,13 +136,12 @@ struct StreamRegistry {
             }
         }
 
-        let lastSent =
-            [early.events[stream.number], stream.isStandalone ? early.broadcast : nil, stream.position]
-            .compactMap { $0 }.max() ?? stream.position
+        let broadcasts = early.broadcasts.filter { stream.wants(broadcastOf: $0.key) }.values
+        let lastSent = ([early.events[stream.number], stream.position].compactMap { $0 } + broadcasts).max()
         lastAttachment += 1
         stream.attachment = lastAttachment
         stream.delivered = min(replayAfter ?? stream.position, stream.position)
-        if lastSent > stream.delivered {
+        if let lastSent, lastSent > stream.delivered {
             stream.goal = lastSent
         }
         streams[stream.number] = stream
@@ -210,10 +215,7 @@ struct StreamRegistry {
         guard let data = frame.data else { return doorbell(frame) }
         position = max(position, frame.eventID)
         let message = StreamMessage(eventID: frame.eventID, data: data)
-        switch frame.targets {
-        case .everyStandaloneStream: return handToStandaloneStreams(message)
-        case .streams(let numbers): return numbers.flatMap { hand(message, to: $0) }
-        }
+        return hand(message, to: frame.targets)
     }
 
     /// Takes a notification that nobody understands, and that may have been a message.
@@ -239,14 +241,16 @@ struct StreamRegistry {
         if case .fetching(fetch.number, _) = hearing { true } else { false }
     }
 
-    /// Hands over a row that ``Action/fetch(_:)`` brought; `stream` is `nil` for a broadcast.
-    mutating func fetched(_ message: StreamMessage, stream: Int64?, by fetch: Fetch) -> [Action] {
+    /// Hands over a row that ``Action/fetch(_:)`` brought.
+    mutating func fetched(
+        _ message: StreamMessage,
+        targets: NotificationFrame.Targets,
+        by fetch: Fetch
+    ) -> [Action] {
         guard isWanted(fetch) else { return [] }
-        let targets = stream.map { NotificationFrame.Targets.streams([$0]) } ?? .everyStandaloneStream
         if attaching > 0 { remember(message.eventID, targets) }
         position = max(position, message.eventID)
-        guard let stream else { return handToStandaloneStreams(message) }
-        return hand(message, to: stream)
+        return hand(message, to: targets)
     }
 
     /// Call when a fetch has brought all there was.
@@ -297,8 +301,8 @@ struct StreamRegistry {
 
     private mutating func remember(_ eventID: EventID, _ targets: NotificationFrame.Targets) {
         switch targets {
-        case .everyStandaloneStream:
-            early.broadcast = max(early.broadcast ?? eventID, eventID)
+        case .everybody(let list):
+            early.broadcasts[list] = max(early.broadcasts[list] ?? eventID, eventID)
         case .streams(let numbers):
             // Also those that are held: the call may be for a client that opens its stream again here.
             for number in numbers { early.events[number] = max(early.events[number] ?? eventID, eventID) }
@@ -325,8 +329,12 @@ struct StreamRegistry {
         return isUnderWay ? [] : replay(stream)
     }
 
-    private mutating func handToStandaloneStreams(_ message: StreamMessage) -> [Action] {
-        streams.values.filter(\.isStandalone).map(\.number).flatMap { hand(message, to: $0) }
+    private mutating func hand(_ message: StreamMessage, to targets: NotificationFrame.Targets) -> [Action] {
+        switch targets {
+        case .everybody(let list):
+            streams.values.filter { $0.wants(broadcastOf: list) }.map(\.number).flatMap { hand(message, to: $0) }
+        case .streams(let numbers): numbers.flatMap { hand(message, to: $0) }
+        }
     }
 
     private mutating func hand(_ message: StreamMessage, to number: Int64) -> [Action] {

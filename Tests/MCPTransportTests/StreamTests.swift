@@ -459,7 +459,22 @@ struct SpyStreams: StreamSessionManager {
         throw SessionManagerError(.unreachable, "not here")
     }
 
-    func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int {
+    func listen(
+        _ id: String,
+        controller: any StreamController,
+        filter: ChangeFilter,
+        principal: String?
+    ) async throws(SessionManagerError) -> EventID {
+        count()
+        throw SessionManagerError(.unreachable, "not here")
+    }
+
+    func broadcast(_ list: ServerList, data: String) async throws(SessionManagerError) -> EventID {
+        count()
+        throw SessionManagerError(.unreachable, "not here")
+    }
+
+    func publish(_ uri: String, data: String, principal: String?) async throws(SessionManagerError) -> Int {
         count()
         return 0
     }
@@ -494,8 +509,22 @@ struct EndingStreams: StreamSessionManager {
         try await base.send(sessions, data: data)
     }
 
-    func publish(_ uri: String, data: String) async throws(SessionManagerError) -> Int {
-        try await base.publish(uri, data: data)
+    func listen(
+        _ id: String,
+        controller: any StreamController,
+        filter: ChangeFilter,
+        principal: String?
+    ) async throws(SessionManagerError) -> EventID {
+        await beforeOpening(id)
+        return try await base.listen(id, controller: controller, filter: filter, principal: principal)
+    }
+
+    func broadcast(_ list: ServerList, data: String) async throws(SessionManagerError) -> EventID {
+        try await base.broadcast(list, data: data)
+    }
+
+    func publish(_ uri: String, data: String, principal: String?) async throws(SessionManagerError) -> Int {
+        try await base.publish(uri, data: data, principal: principal)
     }
 
     func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int {

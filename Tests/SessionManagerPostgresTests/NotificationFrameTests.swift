@@ -11,13 +11,15 @@ struct NotificationFrameTests {
 
     @Test("holds several frames, for streams and for all, with and without data")
     func severalFrames() throws {
-        let frames = try parse("17 4 5\nhello18 * 0\n19 1,2,3 -\n20 9 3\n€")
+        let frames = try parse("17 4 5\nhello18 * 0\n19 1,2,3 -\n20 9 3\n€21 *tools 1\na22 *unheardof -\n")
         #expect(
             frames == [
                 NotificationFrame(eventID: EventID(rawValue: 17), targets: .streams([4]), data: "hello"),
-                NotificationFrame(eventID: EventID(rawValue: 18), targets: .everyStandaloneStream, data: ""),
+                NotificationFrame(eventID: EventID(rawValue: 18), targets: .everybody(nil), data: ""),
                 NotificationFrame(eventID: EventID(rawValue: 19), targets: .streams([1, 2, 3]), data: nil),
                 NotificationFrame(eventID: EventID(rawValue: 20), targets: .streams([9]), data: "€"),
+                NotificationFrame(eventID: EventID(rawValue: 21), targets: .everybody(.tools), data: "a"),
+                NotificationFrame(eventID: EventID(rawValue: 22), targets: .everybody(nil), data: nil),
             ]
         )
     }

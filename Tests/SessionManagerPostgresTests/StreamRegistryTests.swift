@@ -43,12 +43,14 @@ struct StreamRegistryTests {
         _ number: Int64,
         position: Int64 = 100,
         standalone: Bool = true,
+        lists: Set<ServerList>? = nil,
         controller: RecordingController? = nil
     ) -> StreamRegistry.Stream {
         StreamRegistry.Stream(
             number: number,
             id: "s\(number)",
             isStandalone: standalone,
+            lists: lists,
             controller: controller ?? consumer,
             position: event(position),
             delivered: event(position)
@@ -66,8 +68,8 @@ struct StreamRegistryTests {
     mutating func live() {
         #expect(attach(stream(1)) == [])
         #expect(registry.received(frame(101, .streams([1]))) == [])
-        #expect(registry.received(frame(102, .everyStandaloneStream)) == [])
-        #expect(registry.received(frame(102, .everyStandaloneStream)) == [])
+        #expect(registry.received(frame(102, .everybody(nil))) == [])
+        #expect(registry.received(frame(102, .everybody(nil))) == [])
         #expect(registry.received(frame(103, .streams([2]))) == [])
         #expect(registry.received(frame(104, .streams([2, 1]))) == [])
         #expect(consumer.received == [101, 102, 104])
@@ -76,8 +78,36 @@ struct StreamRegistryTests {
     @Test("that is not standalone gets no broadcast")
     mutating func notStandalone() {
         _ = attach(stream(1, standalone: false))
-        _ = registry.received(frame(101, .everyStandaloneStream))
+        _ = registry.received(frame(101, .everybody(nil)))
         _ = registry.received(frame(102, .streams([1])))
+        #expect(consumer.received == [102])
+    }
+
+    @Test("that listens gets the broadcasts of its lists, and no others")
+    mutating func listening() {
+        _ = attach(stream(1, standalone: false, lists: [.tools, .prompts]))
+        _ = registry.received(frame(101, .everybody(nil)))
+        _ = registry.received(frame(102, .everybody(.tools)))
+        _ = registry.received(frame(103, .everybody(.resources)))
+        _ = registry.received(frame(104, .streams([1])))
+        #expect(consumer.received == [102, 104])
+        #expect(registry.received(frame(105, .everybody(.prompts), inline: false)) == [.fetch(fetch(2, after: 104))])
+        _ = registry.fetched(message(105), targets: .everybody(.prompts), by: fetch(2, after: 104))
+        _ = registry.fetched(message(106), targets: .everybody(.resources), by: fetch(2, after: 104))
+        #expect(consumer.received == [102, 104, 105])
+    }
+
+    @Test("that listens loses no broadcast of its lists that arrives before it is known, and gets no other")
+    mutating func listeningEarly() {
+        registry.attachingBegan()
+        _ = registry.received(frame(101, .everybody(.resources)))
+        #expect(registry.attached(stream(1, standalone: false, lists: [.tools]), replayAfter: nil) == [])
+        _ = registry.received(frame(102, .everybody(.tools)))
+        #expect(
+            registry.attached(stream(2, standalone: false, lists: [.tools]), replayAfter: nil)
+                == [.replay(replay(2, 100...102, attachment: 2))]
+        )
+        registry.attachingEnded()
         #expect(consumer.received == [102])
     }
 
@@ -105,7 +135,7 @@ struct StreamRegistryTests {
     mutating func earlyFrames() {
         registry.attachingBegan()
         _ = registry.received(frame(101, .streams([1])))
-        _ = registry.received(frame(102, .everyStandaloneStream))
+        _ = registry.received(frame(102, .everybody(nil)))
         let actions = registry.attached(stream(1), replayAfter: nil)
         registry.attachingEnded()
         #expect(actions == [.replay(replay(1, 100...102))])
@@ -153,11 +183,11 @@ struct StreamRegistryTests {
     @Test("are fetched for together after a doorbell for all")
     mutating func doorbellForAll() {
         _ = attach(stream(1))
-        #expect(registry.received(frame(101, .everyStandaloneStream, inline: false)) == [.fetch(fetch(2, after: 100))])
+        #expect(registry.received(frame(101, .everybody(nil), inline: false)) == [.fetch(fetch(2, after: 100))])
         #expect(registry.received(frame(102, .streams([1]))) == [])
-        _ = registry.fetched(message(101), stream: nil, by: fetch(2, after: 100))
+        _ = registry.fetched(message(101), targets: .everybody(nil), by: fetch(2, after: 100))
         #expect(registry.nodeCaughtUp(fetch(2, after: 100)) == [.fetch(fetch(3, after: 101))])
-        _ = registry.fetched(message(102), stream: 1, by: fetch(3, after: 101))
+        _ = registry.fetched(message(102), targets: .streams([1]), by: fetch(3, after: 101))
         #expect(registry.nodeCaughtUp(fetch(3, after: 101)) == [])
         _ = registry.received(frame(103, .streams([1])))
         #expect(consumer.received == [101, 102, 103])
@@ -166,7 +196,7 @@ struct StreamRegistryTests {
     @Test("are not fetched for again and again because of a message that is for nobody here")
     mutating func doorbellForNobody() {
         _ = attach(stream(1))
-        #expect(registry.received(frame(101, .everyStandaloneStream, inline: false)) == [.fetch(fetch(2, after: 100))])
+        #expect(registry.received(frame(101, .everybody(nil), inline: false)) == [.fetch(fetch(2, after: 100))])
         #expect(registry.nodeCaughtUp(fetch(2, after: 100)) == [])
         #expect(registry.position == event(101))
     }
@@ -180,9 +210,9 @@ struct StreamRegistryTests {
         _ = registry.received(frame(103, .streams([1])))
         #expect(registry.listening() == [.fetch(fetch(2, after: 101))])
         _ = registry.received(frame(104, .streams([1])))
-        for value: Int64 in [102, 103] { _ = registry.fetched(message(value), stream: 1, by: fetch(2, after: 101)) }
+        for value: Int64 in [102, 103] { _ = registry.fetched(message(value), targets: .streams([1]), by: fetch(2, after: 101)) }
         #expect(registry.nodeCaughtUp(fetch(2, after: 101)) == [.fetch(fetch(3, after: 103))])
-        _ = registry.fetched(message(104), stream: 1, by: fetch(3, after: 103))
+        _ = registry.fetched(message(104), targets: .streams([1]), by: fetch(3, after: 103))
         #expect(registry.nodeCaughtUp(fetch(3, after: 103)) == [])
         #expect(consumer.received == [101, 102, 103, 104])
     }
@@ -211,8 +241,8 @@ struct StreamRegistryTests {
         let slow = RecordingController(capacity: 1)
         _ = attach(stream(1, controller: slow))
         _ = attach(stream(2))
-        _ = registry.received(frame(101, .everyStandaloneStream))
-        #expect(registry.received(frame(102, .everyStandaloneStream)) == [.detach(stream: 1)])
+        _ = registry.received(frame(101, .everybody(nil)))
+        #expect(registry.received(frame(102, .everybody(nil))) == [.detach(stream: 1)])
         #expect(slow.received == [101])
         #expect(slow.closing == .tooSlow)
         #expect(consumer.received == [101, 102])
@@ -239,9 +269,9 @@ struct StreamRegistryTests {
         #expect(registry.listening() == [.fetch(fetch(3, after: 100))])
         #expect(registry.nodeCaughtUp(fetch(2, after: 100)) == [])
         _ = registry.received(frame(102, .streams([1])))
-        #expect(registry.fetched(message(102), stream: 1, by: fetch(2, after: 100)) == [])
+        #expect(registry.fetched(message(102), targets: .streams([1]), by: fetch(2, after: 100)) == [])
         #expect(consumer.received == [])
-        for value: Int64 in [101, 102] { _ = registry.fetched(message(value), stream: 1, by: fetch(3, after: 100)) }
+        for value: Int64 in [101, 102] { _ = registry.fetched(message(value), targets: .streams([1]), by: fetch(3, after: 100)) }
         #expect(registry.nodeCaughtUp(fetch(3, after: 100)) == [])
         #expect(consumer.received == [101, 102])
     }
@@ -280,7 +310,7 @@ struct StreamRegistryTests {
         registry.cutOff()
         _ = registry.listening()
         registry.attachingBegan()
-        _ = registry.fetched(message(120), stream: 1, by: fetch(2, after: 100))
+        _ = registry.fetched(message(120), targets: .streams([1]), by: fetch(2, after: 100))
         let actions = registry.attached(stream(1, position: 110), replayAfter: nil)
         registry.attachingEnded()
         #expect(actions == [.replay(replay(1, 110...120))])

@@ -44,7 +44,7 @@ SELECT node AS older_node FROM tmcp.register_node('older') \gset
 SELECT count(*) FROM tmcp.attach_batch('older', :older_node, ARRAY(SELECT 'session ' || n FROM generate_series(1, 1000) AS n));
 INSERT INTO tmcp.sessions (store, id) SELECT s.store, 'session ' || n FROM tmcp.stores AS s, generate_series(1, 1000) AS n WHERE s.name = 'older';
 INSERT INTO tmcp.subscriptions (store, uri, session) SELECT store, 'note://' || session, session FROM tmcp.sessions;
-ANALYZE tmcp.streams, tmcp.sessions, tmcp.subscriptions;
+ANALYZE tmcp.streams, tmcp.sessions, tmcp.subscriptions, tmcp.stream_subscriptions;
 INSERT INTO tmcp.nodes (store, channel, listens_for_many) SELECT :store, 'plans ' || n, true FROM generate_series(1, 20) AS n;
 SELECT min(node) AS first_node, min(node) + 1 AS node FROM tmcp.nodes WHERE store = :store AND channel ~ '^plans ' \gset
 INSERT INTO tmcp.streams (store, id, session_id, node, starts_after, attached_after, detached_at)
@@ -53,9 +53,13 @@ FROM generate_series(1, 100000) AS n;
 INSERT INTO tmcp.sessions (store, id, principal, client_info)
 SELECT :store, 'session ' || n, CASE WHEN n % 2 = 0 THEN 'user ' || n % 1000 END, '{"name": "example"}' FROM generate_series(1, 100000) AS n;
 INSERT INTO tmcp.subscriptions (store, uri, session) SELECT :store, 'note://' || session % 1000, session FROM tmcp.sessions WHERE store = :store;
+INSERT INTO tmcp.streams (store, id, kinds, principal, node, starts_after, attached_after, detached_at)
+SELECT :store, 'listener ' || n, '{tools}', 'user ' || n % 1000, :first_node + 10 + n % 10, 0, 0, NULL FROM generate_series(1, 20000) AS n;
+INSERT INTO tmcp.stream_subscriptions (store, uri, stream)
+SELECT :store, 'note://' || stream % 1000, stream FROM tmcp.streams WHERE store = :store AND session_id IS NULL;
 INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
 SELECT 1000 + row_number() OVER (), :store, CASE WHEN stream % 100 > 0 THEN stream END, 'some message', stream % 3
-FROM tmcp.streams WHERE store = :store;
+FROM tmcp.streams WHERE store = :store AND session_id IS NOT NULL;
 
 -- What a call reads that it should not: tables that grow from end to end, or more than 10,000 rows through indexes. Each
 -- runs six times: plans are made anew five times and then may be kept. Whatever it did is rolled back.
@@ -73,7 +77,7 @@ BEGIN
         FROM (SELECT s.relname, s.seq_scan - (before -> s.relname ->> 'seq_scan')::bigint AS seq_scan,
                      s.idx_tup_fetch - (before -> s.relname ->> 'idx_tup_fetch')::bigint AS rows
               FROM pg_stat_xact_user_tables AS s
-              WHERE s.schemaname = 'tmcp' AND s.relname ~ '^(streams|sessions|subscriptions|messages_[0-2])$') AS d
+              WHERE s.schemaname = 'tmcp' AND s.relname ~ '^(streams|sessions|subscriptions|stream_subscriptions|messages_[0-2])$') AS d
         WHERE d.seq_scan > 0 OR d.rows > 60000;
         RAISE EXCEPTION USING ERRCODE = 'RB000';
     EXCEPTION WHEN SQLSTATE 'RB000' THEN NULL;
@@ -93,6 +97,10 @@ INSERT INTO calls (call) VALUES
     ($$SELECT tmcp.send_batch('plans', array_agg('session ' || n * 97), array_agg('x'::text)) FROM generate_series(1, 64) AS n$$),
     ($$SELECT tmcp.broadcast('plans', 'x')$$),
     ($$SELECT tmcp.publish('plans', 'note://7', 'x')$$),
+    ($$SELECT tmcp.publish('plans', 'note://7', 'x', 'user 7')$$),
+    ($$SELECT tmcp.broadcast('plans', 'x', 'tools')$$),
+    ($$SELECT tmcp.listen('plans', {node}, 'new listener {run}', ARRAY['tools'], ARRAY['note://7', 'note://8'], 'user 7')$$),
+    ($$SELECT tmcp.delete_stream('plans', 'listener 77{run}')$$),
     ($$SELECT tmcp.get_subscriptions('plans', 'note://7')$$),
     ($$SELECT tmcp.heartbeat('plans', {node})$$),
     ($$SELECT tmcp.has('plans', 'session 777')$$),
@@ -133,7 +141,7 @@ UPDATE calls SET call = replace(replace(call, '{node}', :'node'), '{stream}', :'
 SELECT place, replace(replace(call, :'node', '{node}'), :'stream', '{stream}') AS call, found FROM calls, reads_too_much(call) AS found
 WHERE found IS NOT NULL AND call !~ '_batch' ORDER BY place;
 -- and with new ones none reads much.
-ANALYZE tmcp.nodes, tmcp.streams, tmcp.sessions, tmcp.subscriptions, tmcp.messages, tmcp.messages_0, tmcp.messages_1, tmcp.messages_2;
+ANALYZE tmcp.nodes, tmcp.streams, tmcp.sessions, tmcp.subscriptions, tmcp.stream_subscriptions, tmcp.messages, tmcp.messages_0, tmcp.messages_1, tmcp.messages_2;
 SELECT place, replace(replace(call, :'node', '{node}'), :'stream', '{stream}') AS call, found FROM calls, reads_too_much(call) AS found WHERE found IS NOT NULL ORDER BY place;
 -- With a limit to the sessions too: they are counted by their row, or by the index of their principal.
 SELECT tmcp.configure_store('plans', maximum_sessions => 1000000, maximum_sessions_per_principal => 1000);

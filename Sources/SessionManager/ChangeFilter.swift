@@ -1,0 +1,27 @@
+/// A list that a server offers, and of whose changes a client may want to hear.
+public enum ServerList: String, Sendable, Hashable, CaseIterable {
+    /// What `tools/list` answers.
+    case tools
+    /// What `prompts/list` answers.
+    case prompts
+    /// What `resources/list` answers.
+    case resources
+}
+
+/// What a stream without a session listens for.
+///
+/// Source: MCP 2026-07-28, `basic/patterns/subscriptions`, "Notification Filter".
+public struct ChangeFilter: Sendable, Hashable {
+    /// The lists of whose changes the client wants to hear. Default: none.
+    public var lists: Set<ServerList>
+
+    /// The uris of the resources of whose changes the client wants to hear, at most 1,000 of 1 to 2,048 bytes each.
+    /// Default: none.
+    public var resources: [String]
+
+    /// A filter.
+    public init(lists: Set<ServerList> = [], resources: [String] = []) {
+        self.lists = lists
+        self.resources = resources
+    }
+}
