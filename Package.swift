@@ -103,6 +103,12 @@ let package = Package(
             path: "Tests/ReadmeExample",
             swiftSettings: settings
         ),
+        .executableTarget(
+            name: "stream-holder",
+            dependencies: ["SessionManager", "SessionManagerPostgres", .product(name: "Logging", package: "swift-log")],
+            path: "Tests/StreamHolder",
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "DocumentationTests",
             dependencies: [
@@ -128,6 +134,7 @@ let package = Package(
                 "PostgresClient",
                 "SessionManager",
                 "SessionManagerPostgres",
+                "stream-holder",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

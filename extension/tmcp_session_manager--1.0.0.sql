@@ -258,6 +258,7 @@ ALTER TABLE tmcp.messages_1 ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE tmcp.messages_2 ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE INDEX messages_stream ON tmcp.messages (stream, event_id);
 CREATE INDEX messages_event_id ON tmcp.messages (event_id);
+CREATE INDEX messages_broadcast ON tmcp.messages (store, event_id) WHERE stream IS NULL;
 COMMENT ON TABLE tmcp.messages IS
     'The log of what was sent, in three partitions that are used in turn. See tmcp.cleanup.';
 COMMENT ON TABLE tmcp.messages_0 IS 'The first third of the log.';
@@ -274,12 +275,14 @@ COMMENT ON COLUMN tmcp.messages.data IS 'The message, exactly as it was sent.';
 COMMENT ON COLUMN tmcp.messages.slot IS 'The partition.';
 COMMENT ON INDEX tmcp.messages_stream IS 'What followed an event on a stream, for a resume.';
 COMMENT ON INDEX tmcp.messages_event_id IS 'What followed an event, for a node that fetches.';
+COMMENT ON INDEX tmcp.messages_broadcast IS 'The broadcasts of a store, for a resume, and the last of them, for rotation.';
 
 CREATE TABLE tmcp.rotation (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     slot smallint NOT NULL DEFAULT 0 CHECK (slot BETWEEN 0 AND 2),
     rotated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    purged_through bigint NOT NULL DEFAULT 0
+    purged_through bigint NOT NULL DEFAULT 0,
+    remembered_through bigint NOT NULL DEFAULT 0
 );
 INSERT INTO tmcp.rotation DEFAULT VALUES;
 COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written. One row.';
@@ -287,6 +290,8 @@ COMMENT ON COLUMN tmcp.rotation.singleton IS 'Makes sure that there is one row.'
 COMMENT ON COLUMN tmcp.rotation.slot IS 'The partition that is written now.';
 COMMENT ON COLUMN tmcp.rotation.rotated_at IS 'Since when.';
 COMMENT ON COLUMN tmcp.rotation.purged_through IS 'The last event id that is no longer in the log.';
+COMMENT ON COLUMN tmcp.rotation.remembered_through IS
+    'Streams up to this number remember already what the next rotation will remove of theirs.';
 
 -- Without a row until somebody sets something, so that a restored dump brings its own.
 CREATE TABLE tmcp.settings (
@@ -1352,8 +1357,9 @@ BEGIN
     RETURN QUERY
     WITH decided AS (
         SELECT a.place, st.stream, CASE
-            -- Whoever took the stream in between did so at a later event.
-            WHEN st.stream IS NULL OR st.attached_after > a.position THEN 'lost'
+            WHEN st.stream IS NULL THEN 'ended'
+            -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
+            WHEN st.attached_after > a.position THEN 'taken'
             WHEN a.last_event_id < greatest(st.purged_through,
                                             CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
                                                 THEN b.purged_through END) THEN 'purged'
@@ -1374,9 +1380,12 @@ $$Gives a node that was fenced its open streams back, under its new number, unle
 
 Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
 last_event_ids, the last event that each has delivered.
-Returns: for each stream in its place, from 1: "attached" (tmcp.fetch_messages gives what it missed), "purged" (not
-attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended); and event_id, the
-position of the attached ones from now on.
+Returns: for each stream in its place, from 1, what became of it, and event_id, the position of the attached ones from
+now on. state is
+"attached": tmcp.fetch_messages gives what it missed;
+"purged": not attached, since the log no longer reaches back;
+"taken": not attached, since another node has taken it, and has it or has let go of it;
+"ended": not attached, since it is no more.
 Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
 
@@ -2611,68 +2620,91 @@ END
 $$;
 COMMENT ON FUNCTION tmcp._end_idle_sessions(integer) IS 'Ends sessions that were not used for the store''s idle limit.';
 
-CREATE FUNCTION tmcp._remember_purged(oldest smallint) RETURNS boolean
+-- With settings under which the log is looked into through indexes even if nobody has analyzed it: it seems small then, or
+-- worth being read as a whole, or being compiled for.
+CREATE FUNCTION tmcp._remember_purged(oldest smallint, after bigint, batch integer, OUT through bigint, OUT complete boolean)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
-    complete boolean;
+    last_event_id constant bigint := (SELECT max(m.event_id) FROM tmcp.messages AS m WHERE m.slot = oldest);
 BEGIN
-    -- A stream that somebody has locked is left for the next time, and the log with it: who waits for that lock while
-    -- holding all the others keeps them from being attached.
-    WITH gone AS (
-        SELECT m.stream, max(m.event_id) AS last_event_id FROM tmcp.messages AS m
-        WHERE m.slot = oldest AND m.stream IS NOT NULL GROUP BY m.stream
-    ), due AS (
-        SELECT st.stream, g.last_event_id FROM tmcp.streams AS st JOIN gone AS g USING (stream)
-        WHERE st.purged_through < g.last_event_id
-    ), locked AS (
-        SELECT st.stream, d.last_event_id FROM tmcp.streams AS st JOIN due AS d USING (stream)
-        FOR UPDATE OF st SKIP LOCKED
+    -- One look into an index for each stream, however many messages there are. A stream that somebody has locked is left
+    -- for the next time, and the log with it: who waits for that lock while holding all the others keeps them from being
+    -- attached.
+    WITH looked_at AS MATERIALIZED (
+        SELECT st.stream, st.starts_after, st.purged_through FROM tmcp.streams AS st
+        WHERE st.stream > _remember_purged.after ORDER BY st.stream LIMIT batch
+    ), due AS MATERIALIZED (
+        SELECT l.stream, m.event_id FROM looked_at AS l
+        CROSS JOIN LATERAL (SELECT max(x.event_id) AS event_id FROM tmcp.messages AS x
+                            WHERE x.slot = oldest AND x.stream = l.stream) AS m
+        WHERE l.starts_after < last_event_id AND l.purged_through < m.event_id
+    ), locked AS MATERIALIZED (
+        SELECT st.stream FROM tmcp.streams AS st
+        WHERE st.stream = ANY (ARRAY(SELECT d.stream FROM due AS d)) FOR UPDATE SKIP LOCKED
     ), remembered AS (
-        UPDATE tmcp.streams AS st SET purged_through = l.last_event_id
-        FROM locked AS l WHERE st.stream = l.stream
-        RETURNING st.stream
+        UPDATE tmcp.streams AS st SET purged_through = d.event_id
+        FROM due AS d JOIN locked AS l USING (stream) WHERE st.stream = d.stream
+    ), missed AS (
+        SELECT min(d.stream) AS stream FROM due AS d WHERE d.stream NOT IN (SELECT l.stream FROM locked AS l)
     )
-    SELECT (SELECT count(*) FROM remembered) = (SELECT count(*) FROM due) INTO complete;
-    INSERT INTO tmcp.purged_broadcasts AS b (store, purged_through)
-    SELECT m.store, max(m.event_id) FROM tmcp.messages AS m JOIN tmcp.stores AS s USING (store)
-    WHERE m.slot = oldest AND m.stream IS NULL GROUP BY m.store
-    ON CONFLICT (store) DO UPDATE SET purged_through = EXCLUDED.purged_through
-        WHERE b.purged_through < EXCLUDED.purged_through;
-    RETURN complete;
+    SELECT coalesce(m.stream - 1, max(l.stream), _remember_purged.after), m.stream IS NULL AND count(l.stream) < batch
+    INTO through, complete
+    FROM missed AS m LEFT JOIN looked_at AS l ON true GROUP BY m.stream;
+    IF complete THEN
+        INSERT INTO tmcp.purged_broadcasts AS b (store, purged_through)
+        SELECT s.store, m.event_id FROM tmcp.stores AS s
+        CROSS JOIN LATERAL (SELECT max(x.event_id) AS event_id FROM tmcp.messages AS x
+                            WHERE x.slot = oldest AND x.stream IS NULL AND x.store = s.store) AS m
+        WHERE m.event_id IS NOT NULL
+        ON CONFLICT (store) DO UPDATE SET purged_through = EXCLUDED.purged_through
+            WHERE b.purged_through < EXCLUDED.purged_through;
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp._remember_purged(smallint) IS
-    'Remembers what a partition holds, so that "purged" is said to whom it concerns and to nobody else. Whether that is '
-    'done for all streams: a locked one is left for the next time.';
+COMMENT ON FUNCTION tmcp._remember_purged(smallint, bigint, integer) IS
+    'Remembers what a partition holds, so that "purged" is said to whom it concerns and to nobody else: for some streams '
+    'after the given one. through: up to which it is done now; complete: whether that is all. A locked stream is left '
+    'for the next time, and so are those after it.';
 
-CREATE FUNCTION tmcp._rotate_messages() RETURNS boolean
+CREATE FUNCTION tmcp._rotate_messages(batch integer, OUT rotated boolean, OUT unfinished boolean)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    r constant tmcp.rotation := (SELECT x FROM tmcp.rotation AS x);
-    oldest constant smallint := ((r.slot + 1) % 3)::smallint;
+    r tmcp.rotation;
+    oldest smallint;
+    remembered record;
     last_event_id bigint;
 BEGIN
+    rotated := false;
+    unfinished := false;
     -- Two partitions stay, so each is written for half the retention.
-    IF r.rotated_at > clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2 THEN
-        RETURN false;
+    SELECT x.* INTO r FROM tmcp.rotation AS x
+    WHERE x.rotated_at <= clock_timestamp() - (SELECT e.retention FROM tmcp._effective_settings AS e) / 2
+    FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
     END IF;
+    oldest := ((r.slot + 1) % 3)::smallint;
     -- While somebody reads it, pg_dump for instance, it stays, and nothing is said to be purged.
     IF EXISTS (SELECT FROM pg_locks AS l
                WHERE l.relation = format('tmcp.messages_%s', oldest)::regclass AND l.pid IS DISTINCT FROM pg_backend_pid()
                  AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())) THEN
-        RETURN false;
+        RETURN;
     END IF;
-    -- Not in the block below: where streams are locked ever and again, each cleanup takes those that are not.
-    IF NOT tmcp._remember_purged(oldest) THEN
-        RETURN false;
+    -- Not in the block below: what is remembered stays so. Nothing is added to the partition meanwhile.
+    remembered := tmcp._remember_purged(oldest, r.remembered_through, batch);
+    UPDATE tmcp.rotation AS x SET remembered_through = remembered.through
+    WHERE x.remembered_through <> remembered.through;
+    IF NOT remembered.complete THEN
+        unfinished := remembered.through > r.remembered_through;
+        RETURN;
     END IF;
     last_event_id := (SELECT max(m.event_id) FROM tmcp.messages AS m WHERE m.slot = oldest);
     BEGIN
-        PERFORM FROM tmcp.rotation FOR UPDATE NOWAIT;
         -- Senders read the slot under this lock, so none of them writes to the old one any more.
         PERFORM pg_advisory_xact_lock(1953326960, 1);
         CASE oldest
@@ -2687,16 +2719,17 @@ BEGIN
                 TRUNCATE ONLY tmcp.messages_2;
         END CASE;
         UPDATE tmcp.rotation SET slot = oldest, rotated_at = clock_timestamp(),
-            purged_through = greatest(purged_through, last_event_id);
-        RETURN true;
+            purged_through = greatest(purged_through, last_event_id), remembered_through = 0;
+        rotated := true;
     EXCEPTION WHEN lock_not_available THEN
         -- Somebody has begun to read it. The next cleanup tries again, and until then the log keeps more.
-        RETURN false;
+        NULL;
     END;
 END
 $$;
-COMMENT ON FUNCTION tmcp._rotate_messages() IS
-    'Empties the oldest partition of the log and writes to it from now on, if it is time and nobody reads it.';
+COMMENT ON FUNCTION tmcp._rotate_messages(integer) IS
+    'Empties the oldest partition of the log and writes to it from now on, if it is time and nobody reads it. '
+    'unfinished: it is time, and there is more to remember before.';
 
 CREATE FUNCTION tmcp.cleanup(
     batch integer DEFAULT 1000,
@@ -2704,7 +2737,8 @@ CREATE FUNCTION tmcp.cleanup(
     OUT expired_streams bigint,
     OUT ended_sessions bigint,
     OUT sent_items bigint,
-    OUT rotated boolean
+    OUT rotated boolean,
+    OUT unfinished boolean
 )
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -2724,9 +2758,11 @@ BEGIN
     expired_streams := tmcp._delete_expired_streams(cleanup.batch);
     ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     -- These two take the order lock, so they come last; the second holds it until the end.
-    rotated := tmcp._rotate_messages();
+    SELECT m.rotated, m.unfinished INTO cleanup.rotated, cleanup.unfinished
+    FROM tmcp._rotate_messages(cleanup.batch) AS m;
     SELECT coalesce(sum(tmcp._flush_outbox(s)), 0)::bigint INTO sent_items
     FROM tmcp.stores AS s WHERE EXISTS (SELECT FROM tmcp.outbox AS o WHERE o.store = s.store);
+    unfinished := unfinished OR cleanup.batch <= greatest(detached_streams, expired_streams, ended_sessions);
 END
 $$;
 COMMENT ON FUNCTION tmcp.cleanup(integer) IS
@@ -2734,8 +2770,9 @@ $$Does what time requires, in all stores: detaches the streams of dead nodes, de
 than messages are kept, ends idle sessions, sends what was left in the outbox, and rotates the log. Every node calls it
 with its heartbeat; a DBA or pg_cron may, at any time. It never waits for another cleanup.
 
-Arguments: batch, rows at most of each kind, default 1000.
-Returns: how many of each; all NULL when another cleanup is under way.
+Arguments: batch, rows at most of each kind, default 1000, so that each call is short.
+Returns: how many of each; whether the log was rotated; and unfinished, whether there is more to do at once: call again.
+All are NULL when another cleanup is under way.
 Errors: TM001 a batch that cannot be one; TM011 above read committed.
 Example: SELECT * FROM tmcp.cleanup();$$;
 

@@ -215,6 +215,7 @@ ALTER TABLE tmcp.messages_1 ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE tmcp.messages_2 ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE INDEX messages_stream ON tmcp.messages (stream, event_id);
 CREATE INDEX messages_event_id ON tmcp.messages (event_id);
+CREATE INDEX messages_broadcast ON tmcp.messages (store, event_id) WHERE stream IS NULL;
 COMMENT ON TABLE tmcp.messages IS
     'The log of what was sent, in three partitions that are used in turn. See tmcp.cleanup.';
 COMMENT ON TABLE tmcp.messages_0 IS 'The first third of the log.';
@@ -231,12 +232,14 @@ COMMENT ON COLUMN tmcp.messages.data IS 'The message, exactly as it was sent.';
 COMMENT ON COLUMN tmcp.messages.slot IS 'The partition.';
 COMMENT ON INDEX tmcp.messages_stream IS 'What followed an event on a stream, for a resume.';
 COMMENT ON INDEX tmcp.messages_event_id IS 'What followed an event, for a node that fetches.';
+COMMENT ON INDEX tmcp.messages_broadcast IS 'The broadcasts of a store, for a resume, and the last of them, for rotation.';
 
 CREATE TABLE tmcp.rotation (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     slot smallint NOT NULL DEFAULT 0 CHECK (slot BETWEEN 0 AND 2),
     rotated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    purged_through bigint NOT NULL DEFAULT 0
+    purged_through bigint NOT NULL DEFAULT 0,
+    remembered_through bigint NOT NULL DEFAULT 0
 );
 INSERT INTO tmcp.rotation DEFAULT VALUES;
 COMMENT ON TABLE tmcp.rotation IS 'Which partition of the log is written. One row.';
@@ -244,6 +247,8 @@ COMMENT ON COLUMN tmcp.rotation.singleton IS 'Makes sure that there is one row.'
 COMMENT ON COLUMN tmcp.rotation.slot IS 'The partition that is written now.';
 COMMENT ON COLUMN tmcp.rotation.rotated_at IS 'Since when.';
 COMMENT ON COLUMN tmcp.rotation.purged_through IS 'The last event id that is no longer in the log.';
+COMMENT ON COLUMN tmcp.rotation.remembered_through IS
+    'Streams up to this number remember already what the next rotation will remove of theirs.';
 
 -- Without a row until somebody sets something, so that a restored dump brings its own.
 CREATE TABLE tmcp.settings (

@@ -410,8 +410,9 @@ BEGIN
     RETURN QUERY
     WITH decided AS (
         SELECT a.place, st.stream, CASE
-            -- Whoever took the stream in between did so at a later event.
-            WHEN st.stream IS NULL OR st.attached_after > a.position THEN 'lost'
+            WHEN st.stream IS NULL THEN 'ended'
+            -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
+            WHEN st.attached_after > a.position THEN 'taken'
             WHEN a.last_event_id < greatest(st.purged_through,
                                             CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
                                                 THEN b.purged_through END) THEN 'purged'
@@ -432,9 +433,12 @@ $$Gives a node that was fenced its open streams back, under its new number, unle
 
 Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
 last_event_ids, the last event that each has delivered.
-Returns: for each stream in its place, from 1: "attached" (tmcp.fetch_messages gives what it missed), "purged" (not
-attached: the log no longer reaches back), or "lost" (not attached: taken by another node, or ended); and event_id, the
-position of the attached ones from now on.
+Returns: for each stream in its place, from 1, what became of it, and event_id, the position of the attached ones from
+now on. state is
+"attached": tmcp.fetch_messages gives what it missed;
+"purged": not attached, since the log no longer reaches back;
+"taken": not attached, since another node has taken it, and has it or has let go of it;
+"ended": not attached, since it is no more.
 Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
 

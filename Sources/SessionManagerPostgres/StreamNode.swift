@@ -50,12 +50,14 @@ actor StreamNode {
     private var undetached: Set<Int64> = []
     private var isChangingStreams = false
     private var changesWaiting: Deque<CheckedContinuation<Void, Never>> = []
+    private var isCleaningUp = false
     private let errands: AsyncStream<Errand>
     private let errand: AsyncStream<Errand>.Continuation
 
     /// What the node does beside listening.
     enum Errand {
         case action(StreamRegistry.Action)
+        case cleanUp
         case flushOutbox
     }
 
@@ -378,7 +380,23 @@ actor StreamNode {
         }
         await checkListener()
         await detachRemaining()
-        _ = try await calls.query("SELECT tmcp.cleanup()")
+        errand.yield(.cleanUp)
+    }
+
+    /// Does what time requires. Each call is short, since whatever is sent meanwhile goes behind it; and heartbeats do
+    /// not wait for all of them.
+    private func cleanUp() async {
+        guard !isCleaningUp else { return }
+        isCleaningUp = true
+        defer { isCleaningUp = false }
+        do {
+            // NULL where another process does it.
+            let call = "SELECT unfinished FROM tmcp.cleanup()"
+            while !isStopped, try await calls.query(call).value(as: Bool?.self) == true {}
+        } catch {
+            guard !isStopped else { return }
+            logger.warning("The database was not cleaned up", metadata: ["tmcp.error": "\(error)"])
+        }
     }
 
     /// Makes sure that the listening connection is heard on the other side, and still listens.
@@ -424,7 +442,6 @@ actor StreamNode {
                 .int8Array(streams.map(\.delivered.rawValue)),
             ]
         )
-        var lost: [StreamRegistry.Stream] = []
         do {
             for (stream, row) in zip(streams, result.rows) {
                 switch try row.value(0, as: String.self) {
@@ -433,31 +450,15 @@ actor StreamNode {
                 case "purged":
                     registry.close(stream.number, .purged)
                     undetached.insert(stream.number)
-                default: lost.append(stream)
+                case "taken": registry.close(stream.number, .takenOver)
+                // A stream without a session was not ended by anybody, but by its node having been thought dead.
+                default: registry.close(stream.number, stream.lists == nil ? .ended : .purged)
                 }
             }
         } catch {
             throw SessionManagerError(error)
         }
-        try await closeLost(lost)
         record()
-    }
-
-    private func closeLost(_ streams: [StreamRegistry.Stream]) async throws(SessionManagerError) {
-        guard !streams.isEmpty else { return }
-        let result = try await calls.query(
-            "SELECT tmcp.has($1, a.id) FROM unnest($2) WITH ORDINALITY AS a (id, place) ORDER BY a.place",
-            [.text(configuration.store), .textArray(streams.map(\.id))]
-        )
-        do {
-            for (stream, row) in zip(streams, result.rows) {
-                // A stream without a session was not ended by anybody, but by its node having been thought dead.
-                let ended: StreamClosing = stream.lists == nil ? .ended : .purged
-                registry.close(stream.number, try row.value(0) ? .takenOver : ended)
-            }
-        } catch {
-            throw SessionManagerError(error)
-        }
     }
 
     // MARK: Streams
@@ -662,6 +663,7 @@ actor StreamNode {
         case .action(.detach(let stream)):
             record()
             await detach(stream)
+        case .cleanUp: await cleanUp()
         case .flushOutbox:
             do throws(SessionManagerError) {
                 try await flushOutbox()

@@ -110,7 +110,7 @@ import Testing
             says: "an unsupported revision is 400 and the supported ones are listed",
             request: TestServer.post(ping, session: "SESSION", headers: both + "MCP-Protocol-Version: 1.0\r\n"),
             status: 400,
-            body: "2025-03-26, 2025-06-18, 2025-11-25"
+            body: #""supported":["2026-07-28","2025-11-25","2025-06-18","2025-03-26"]"#
         ),
         Rule(
             says: "an unsupported revision is 400 on GET too",

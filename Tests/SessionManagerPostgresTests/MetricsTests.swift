@@ -9,9 +9,37 @@ import Testing
 /// Remembers the values of every metric, by its label.
 private final class RecordingMetrics: MetricsFactory, Sendable {
     final class Handler: CounterHandler, FloatingPointCounterHandler, MeterHandler, RecorderHandler, TimerHandler {
-        private let values = Mutex<[Double]>([])
-        var recorded: [Double] { values.withLock { $0 } }
-        private func add(_ value: Double) { values.withLock { $0.append(value) } }
+        private struct State {
+            var values: [Double] = []
+            var awaited: (total: Double, continuation: CheckedContinuation<Void, Never>)?
+
+            /// Who waits, if it is time.
+            mutating func reached() -> CheckedContinuation<Void, Never>? {
+                guard let awaited, values.reduce(0, +) >= awaited.total else { return nil }
+                self.awaited = nil
+                return awaited.continuation
+            }
+        }
+
+        private let state = Mutex(State())
+        var recorded: [Double] { state.withLock { $0.values } }
+
+        private func add(_ value: Double) {
+            state.withLock { state in
+                state.values.append(value)
+                return state.reached()
+            }?.resume()
+        }
+
+        /// Returns when the values add up to as much.
+        func reaches(_ total: Double) async {
+            await withCheckedContinuation { continuation in
+                state.withLock { state in
+                    state.awaited = (total, continuation)
+                    return state.reached()
+                }?.resume()
+            }
+        }
 
         func increment(by amount: Int64) { add(Double(amount)) }
         func increment(by amount: Double) { add(amount) }
@@ -38,6 +66,7 @@ private final class RecordingMetrics: MetricsFactory, Sendable {
     var labels: Set<String> { handlers.withLock { Set($0.keys) } }
     func values(_ label: String) -> [Double] { handler(label).recorded }
     func total(_ label: String) -> Double { values(label).reduce(0, +) }
+    func reaches(_ label: String, _ total: Double) async { await handler(label).reaches(total) }
 
     func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler { handler(label) }
     func makeFloatingPointCounter(label: String, dimensions: [(String, String)]) -> any FloatingPointCounterHandler {
@@ -89,11 +118,11 @@ struct MetricsTests {
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1",
                 [.text(database.store)]
             )
-            while metrics.total("tmcp.reconnects") < 2 { await Task.yield() }
+            await metrics.reaches("tmcp.reconnects", 2)
             try await managers[0].detach("s1")
             #expect(metrics.values("tmcp.streams").last == 1)
             // The count follows the message, on the event loop.
-            while metrics.total("tmcp.delivered") < 3 { await Task.yield() }
+            await metrics.reaches("tmcp.delivered", 3)
             #expect(metrics.total("tmcp.delivered") == 3)
         }
         #expect(metrics.labels.allSatisfy { $0.hasPrefix("tmcp.") })

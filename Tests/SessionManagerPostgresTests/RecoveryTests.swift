@@ -229,20 +229,21 @@ extension TestDatabase {
     /// Makes the database believe that all processes but one have been silent for an hour, and clean up after them.
     func silenceNodes(except manager: PostgresStreamSessionManager) async throws {
         let node = try #require(await manager.client.running().node)
-        var number = await node.number
-        // It may be about to register, having been silenced itself.
-        while number == nil {
-            await Task.yield()
-            number = await node.number
+        try await withConnection { connection in
+            var number = await node.number
+            while number == nil {
+                // It is about to register, having been silenced itself, and has to ask the same server.
+                _ = try await connection.query("SELECT 1")
+                number = await node.number
+            }
+            _ = try await connection.query(
+                """
+                UPDATE tmcp.nodes AS n SET heartbeat_at = n.heartbeat_at - interval '1 hour'
+                FROM tmcp.stores AS s WHERE s.store = n.store AND s.name = $1 AND n.node <> $2
+                """,
+                [.text(store), .int8(number)]
+            )
         }
-        let alive = number
-        try await query(
-            """
-            UPDATE tmcp.nodes AS n SET heartbeat_at = n.heartbeat_at - interval '1 hour'
-            FROM tmcp.stores AS s WHERE s.store = n.store AND s.name = $1 AND n.node <> $2
-            """,
-            [.text(store), .int8(alive)]
-        )
         try await wait(until: "SELECT detached_streams IS NOT NULL FROM tmcp.cleanup()")
     }
 }

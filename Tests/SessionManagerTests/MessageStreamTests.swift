@@ -61,7 +61,9 @@ import Testing
         let controller = stream.controller
         let writer = Task.detached {
             for id in 1...10_000 as ClosedRange<Int64> {
-                while !controller.enqueue(MessageStreamTests.message(id, size: 7)) { await Task.yield() }
+                while !controller.enqueue(MessageStreamTests.message(id, size: 7)) {
+                    await controller.waitUntilDrained()
+                }
             }
             controller.close(.ended)
         }

@@ -22,7 +22,7 @@ struct ProcessResources {
         while now.descriptors >= before.descriptors + margin || now.threads >= before.threads + margin,
             ContinuousClock.now < deadline
         {
-            await Task.yield()
+            try await Task.sleep(for: .milliseconds(10))
             now = Self.now()
         }
         #expect(now.descriptors < before.descriptors + margin, sourceLocation: sourceLocation)

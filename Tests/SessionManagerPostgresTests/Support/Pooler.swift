@@ -29,25 +29,19 @@ struct Pooler {
         for path in [folder.path, file.path] {
             try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
         }
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         // PgBouncer refuses to run as root.
         let asUser = getuid() == 0 ? ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] : []
-        process.arguments = asUser + ["/usr/sbin/pgbouncer", "--quiet", file.path]
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
+        let process = try ChildProcess("/usr/bin/env", asUser + ["/usr/sbin/pgbouncer", "--quiet", file.path])
         let url = database.replacing(host: "127.0.0.1", port: port)
         let result = await Result {
             let deadline = ContinuousClock.now + .seconds(20)
             while (try? await TestDatabase(url: url).query("SELECT 1")) == nil {
-                try #require(ContinuousClock.now < deadline && process.isRunning)
+                try #require(ContinuousClock.now < deadline)
             }
             try await body(url)
         }
-        // Nothing milder: it has inherited which signals this thread blocks.
-        kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
+        process.signal(SIGKILL)
+        await process.waitUntilExit()
         try result.get()
     }
 }

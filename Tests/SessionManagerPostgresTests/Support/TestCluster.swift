@@ -10,34 +10,19 @@ actor TestCluster {
         let description: String
     }
 
-    private let process = Process()
-    private let input = Pipe()
-    private let output = Pipe()
-    private let chunks: AsyncStream<Data>
-    private var unread = Data()
+    private let shell: ChildProcess
 
     private static let root = URL(fileURLWithPath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
 
-    private init() {
-        let (chunks, arrived) = AsyncStream.makeStream(of: Data.self)
-        self.chunks = chunks
-        output.fileHandleForReading.readabilityHandler = { handle in
-            let data = handle.availableData
-            if data.isEmpty {
-                handle.readabilityHandler = nil
-                arrived.finish()
-            } else {
-                arrived.yield(data)
-            }
-        }
+    private init() throws {
+        shell = try ChildProcess(Self.root.appending(path: "Tests/cluster/with-cluster").path, ["--", "bash"])
     }
 
     /// Runs `body` with a server that is removed afterwards.
     static func with<Value: Sendable>(_ body: (TestCluster) async throws -> Value) async throws -> Value {
-        let cluster = TestCluster()
-        try await cluster.start()
+        let cluster = try TestCluster()
         do {
             let value = try await body(cluster)
             await cluster.remove()
@@ -53,43 +38,23 @@ actor TestCluster {
         get async throws { try await run("echo \"$TMCP_TEST_DATABASE_URL\"") }
     }
 
-    private func start() async throws {
-        process.executableURL = Self.root.appending(path: "Tests/cluster/with-cluster")
-        process.arguments = ["--", "bash"]
-        process.standardInput = input
-        process.standardOutput = output
-        try process.run()
-    }
-
     private func remove() async {
-        try? input.fileHandleForWriting.close()
-        while await nextLine() != nil {}
-        process.waitUntilExit()
+        await shell.closeInput()
+        while await shell.nextLine() != nil {}
+        await shell.waitUntilExit()
     }
 
     /// Runs a command of the shell's, and returns what it prints.
     @discardableResult
     func run(_ command: String) async throws -> String {
-        try input.fileHandleForWriting.write(contentsOf: Data("{ \(command)\n} 2>&1 </dev/null\necho \"=$?\"\n".utf8))
+        try await shell.write("{ \(command)\n} 2>&1 </dev/null\necho \"=$?\"\n")
         var printed: [String] = []
-        while let line = await nextLine() {
+        while let line = await shell.nextLine() {
             if line == "=0" { return printed.joined(separator: "\n") }
             if line.hasPrefix("=") { break }
             printed.append(line)
         }
         throw CommandFailed(description: "\(command): \(printed.joined(separator: "\n"))")
-    }
-
-    private func nextLine() async -> String? {
-        while true {
-            if let end = unread.firstIndex(of: UInt8(ascii: "\n")) {
-                defer { unread = Data(unread[unread.index(after: end)...]) }
-                return String(decoding: unread[..<end], as: UTF8.self)
-            }
-            var iterator = chunks.makeAsyncIterator()
-            guard let data = await iterator.next(isolation: self) else { return nil }
-            unread += data
-        }
     }
 
     /// Restarts the server; `immediate` is as if it had crashed.

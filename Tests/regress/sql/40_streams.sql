@@ -177,6 +177,34 @@ ROLLBACK;
 SELECT count(*) AS told FROM regress.heard('one');
 SELECT tmcp.has('tmcp', 'kept');
 
+-- A node that was fenced registers anew, brings its streams along, and learns what became of each.
+SELECT node AS fenced FROM tmcp.register_node('tmcp', 'fenced') \gset
+SELECT node AS other FROM tmcp.register_node('tmcp', 'other') \gset
+CREATE TEMPORARY TABLE brought AS
+SELECT a.place, i.id, a.stream, a.event_id
+FROM unnest(ARRAY['its own', 'taken', 'let go', 'started', 'ended', 'replaced']) WITH ORDINALITY AS i (id, place)
+JOIN tmcp.attach_batch('tmcp', :fenced, ARRAY['its own', 'taken', 'let go', 'started', 'ended', 'replaced']) AS a
+    USING (place);
+UPDATE tmcp.nodes SET heartbeat_at = heartbeat_at - interval '1 hour' WHERE node = :fenced;
+SELECT tmcp.send('tmcp', 'its own', 'meanwhile') IS NOT NULL AS sent;
+SELECT id, state FROM brought, tmcp.attach('tmcp', :other, id, brought.event_id) WHERE id IN ('taken', 'let go') ORDER BY place;
+SELECT state FROM tmcp.attach('tmcp', :other, 'started');
+SELECT tmcp.detach('tmcp', :other, array_agg(stream)) FROM brought WHERE id = 'let go';
+SELECT tmcp.delete_stream('tmcp', 'ended'), tmcp.delete_stream('tmcp', 'replaced');
+SELECT state FROM tmcp.attach('tmcp', :other, 'replaced');
+SELECT node AS anew FROM tmcp.register_node('tmcp', 'fenced') \gset
+SELECT b.id, r.state, r.event_id > b.event_id AS later
+FROM tmcp.reattach('tmcp', :anew, ARRAY(SELECT stream FROM brought ORDER BY place), ARRAY(SELECT event_id FROM brought ORDER BY place),
+                   ARRAY(SELECT event_id FROM brought ORDER BY place)) AS r
+JOIN brought AS b USING (place) ORDER BY place;
+-- The rest is as it was, and what was sent is there to be fetched.
+SELECT st.id, n.name FROM tmcp.streams AS st LEFT JOIN tmcp.nodes AS n USING (node)
+WHERE st.stream IN (SELECT stream FROM brought) ORDER BY st.id;
+SELECT data FROM tmcp.fetch_messages('tmcp', :anew, (SELECT min(event_id) FROM brought));
+SELECT * FROM tmcp.reattach('tmcp', :anew, '{}', '{}', '{}');
+SELECT regress.outcome(format($$SELECT tmcp.reattach('tmcp', %s, '{}', '{}', '{}')$$, :fenced));
+DROP TABLE brought;
+
 -- Attaching is for read committed, where it sees what was sent just before.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT state FROM tmcp.attach('tmcp', :one, 'too old a snapshot');

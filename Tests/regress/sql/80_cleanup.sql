@@ -119,6 +119,42 @@ SELECT state FROM tmcp.attach('cleanup', :alive, 'a', :broadcast_event);
 -- It never happens twice in a row, and in an idle system it does no harm.
 SELECT rotated FROM tmcp.cleanup();
 
+-- Which streams lose messages is remembered in batches, a call for each, and only then is anything removed. One that
+-- somebody holds is waited for, without being called again at once.
+TRUNCATE tmcp.messages;
+SELECT count(*) + 2 AS batch FROM tmcp.streams \gset
+SELECT min(event_id) AS before_batched FROM tmcp.attach_batch('cleanup', :alive, ARRAY(SELECT 'batched ' || n FROM generate_series(1, 5) AS n)) \gset
+SELECT array_position(tmcp.send_batch('cleanup', array_agg('batched ' || n), array_agg('x'::text)), NULL) AS unsent FROM generate_series(1, 5) AS n;
+UPDATE tmcp.rotation SET slot = (slot + 2) % 3, rotated_at = clock_timestamp() - interval '1 hour';
+CREATE VIEW remembered AS
+    SELECT string_agg(id, ', ' ORDER BY id) AS remembered FROM tmcp.streams WHERE id ~ '^batched' AND purged_through > 0;
+SELECT rotated, unfinished FROM tmcp.cleanup(:batch);
+SELECT * FROM remembered;
+SELECT regress.dblink_exec('reader', 'BEGIN') AS began;
+SELECT * FROM regress.dblink('reader', $$SELECT id FROM tmcp.streams WHERE id = 'batched 4' FOR UPDATE$$) AS t (held text);
+SELECT rotated, unfinished FROM tmcp.cleanup(:batch);
+SELECT * FROM remembered;
+SELECT rotated, unfinished FROM tmcp.cleanup(:batch);
+SELECT rotated, unfinished FROM tmcp.cleanup();
+SELECT count(*) AS kept FROM tmcp.messages;
+SELECT regress.dblink_exec('reader', 'COMMIT') AS ended;
+SELECT rotated, unfinished FROM tmcp.cleanup(:batch);
+SELECT * FROM remembered;
+SELECT count(*) AS kept FROM tmcp.messages;
+SELECT DISTINCT state FROM tmcp.attach_batch('cleanup', :alive, ARRAY(SELECT 'batched ' || n FROM generate_series(1, 5) AS n),
+                                             array_fill(:before_batched::bigint, ARRAY[5]));
+DROP VIEW remembered;
+-- The next rotation begins with the first stream again.
+SELECT tmcp.send('cleanup', 'batched 1', 'x') IS NOT NULL AS sent;
+UPDATE tmcp.rotation SET slot = (slot + 2) % 3, rotated_at = clock_timestamp() - interval '1 hour';
+SELECT state FROM tmcp.attach('cleanup', :alive, 'batched 1', (SELECT purged_through FROM tmcp.streams WHERE id = 'batched 1'));
+SELECT rotated FROM tmcp.cleanup();
+SELECT state FROM tmcp.attach('cleanup', :alive, 'batched 1', (SELECT purged_through - 1 FROM tmcp.streams WHERE id = 'batched 1'));
+-- The other kinds come in batches as well, and whoever is called is told when to call again.
+UPDATE tmcp.streams SET node = NULL, detached_at = now() - interval '1 hour' WHERE id ~ '^batched';
+SELECT expired_streams, unfinished FROM tmcp.cleanup(batch => 4);
+SELECT expired_streams, unfinished FROM tmcp.cleanup(batch => 4);
+
 -- One cleanup at a time: another finds it under way and does nothing.
 SELECT regress.dblink_exec('reader', 'BEGIN') AS began;
 SELECT * FROM regress.dblink('reader', 'SELECT rotated FROM tmcp.cleanup()') AS t (rotated boolean);
