@@ -25,6 +25,15 @@ struct ExtensionContestant: Contestant {
         try await each(ids) { try await streams.create($0, controller: reception) }
     }
 
+    func openWithReaders(_ ids: [String]) async throws {
+        try await each(ids) {
+            let messages = MessageStream()
+            try await streams.create($0, controller: messages.controller)
+            // Ends with the process.
+            Task { for await message in messages { _ = reception.enqueue(message) } }
+        }
+    }
+
     func send(_ id: String, _ data: String) async throws {
         try await streams.send([id], data: data)
     }
