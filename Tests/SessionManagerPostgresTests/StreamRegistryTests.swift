@@ -210,7 +210,9 @@ struct StreamRegistryTests {
         _ = registry.received(frame(103, .streams([1])))
         #expect(registry.listening() == [.fetch(fetch(2, after: 101))])
         _ = registry.received(frame(104, .streams([1])))
-        for value: Int64 in [102, 103] { _ = registry.fetched(message(value), targets: .streams([1]), by: fetch(2, after: 101)) }
+        for value: Int64 in [102, 103] {
+            _ = registry.fetched(message(value), targets: .streams([1]), by: fetch(2, after: 101))
+        }
         #expect(registry.nodeCaughtUp(fetch(2, after: 101)) == [.fetch(fetch(3, after: 103))])
         _ = registry.fetched(message(104), targets: .streams([1]), by: fetch(3, after: 103))
         #expect(registry.nodeCaughtUp(fetch(3, after: 103)) == [])
@@ -271,7 +273,9 @@ struct StreamRegistryTests {
         _ = registry.received(frame(102, .streams([1])))
         #expect(registry.fetched(message(102), targets: .streams([1]), by: fetch(2, after: 100)) == [])
         #expect(consumer.received == [])
-        for value: Int64 in [101, 102] { _ = registry.fetched(message(value), targets: .streams([1]), by: fetch(3, after: 100)) }
+        for value: Int64 in [101, 102] {
+            _ = registry.fetched(message(value), targets: .streams([1]), by: fetch(3, after: 100))
+        }
         #expect(registry.nodeCaughtUp(fetch(3, after: 100)) == [])
         #expect(consumer.received == [101, 102])
     }
