@@ -20,6 +20,7 @@ struct ClientRequests: Sendable {
     func send(
         _ method: String,
         params: [String: JSONValue],
+        session: String,
         context: MCPContext,
         timeout: Duration,
         transmit: @escaping @Sendable (String) async throws(SessionManagerError) -> Void
@@ -29,8 +30,8 @@ struct ClientRequests: Sendable {
             "jsonrpc": "2.0", "id": .string(id), "method": .string(method), "params": .object(params),
         ]
         let answer = try await held.withPrivateStream(
-            ClientRequests.streamID(id, session: context.sessionID),
-            session: context.sessionID,
+            ClientRequests.streamID(id, session: session),
+            session: session,
             principal: context.principal,
             logger: context.logger
         ) { messages in

@@ -6,14 +6,32 @@ import SessionManager
 /// How long the parts of a stream's connection may take.
 struct StreamTiming: Sendable {
     var keepAliveInterval: Duration
-    var reconnectDelay: Duration
     var drainTime: Duration
+}
+
+/// A stream on its way to a connection.
+struct OutgoingStream: Sendable {
+    var messages: MessageStream
+    /// Where the messages come in, and through which the stream ends.
+    var controller: ConnectionController
+    /// The connection's hold on the stream.
+    var lease: StreamLease
+}
+
+extension StreamClosing {
+    /// Whether a client should come back and resume the stream.
+    var comesBack: Bool {
+        switch self {
+        case .detached, .tooSlow, .purged: true
+        case .ended, .takenOver: false
+        }
+    }
 }
 
 /// Writes a stream to its connection until the stream or the connection ends.
 struct EventStreamResponse: Sendable {
     /// The stream, held by this process.
-    var stream: Exchange.OpenStream
+    var stream: OutgoingStream
     /// What is written before the messages.
     var prelude: ByteBuffer
     /// Whether the stream is over once it has carried an answer, as that of a POST is.
@@ -26,6 +44,8 @@ struct EventStreamResponse: Sendable {
     var encode: @Sendable (StreamMessage) -> ByteBuffer
     /// Called when the connection has let go of the stream.
     var onEnd: @Sendable () async -> Void = {}
+    /// What is written last, depending on why the stream ended.
+    var epilogue: @Sendable (StreamClosing) -> ByteBuffer? = { _ in nil }
 
     /// The stream's client reads too slowly for it to be told that the stream has ended.
     private struct ClientTooSlow: Error {}
@@ -48,7 +68,7 @@ struct EventStreamResponse: Sendable {
                 try await withGracefulShutdownHandler {
                     try await writeWhileConnected(to: writer, watching: request)
                 } onGracefulShutdown: {
-                    stream.closing.close(.detached)
+                    stream.controller.close(.detached)
                 }
             } else {
                 try await writeWhileConnected(to: writer, watching: request)
@@ -60,7 +80,7 @@ struct EventStreamResponse: Sendable {
         }
         await stream.lease.release()
         await onEnd()
-        if comesBack { try await writer.write(ServerSentEvent.retry(timing.reconnectDelay)) }
+        if let closing = stream.messages.closing, let last = epilogue(closing) { try await writer.write(last) }
     }
 
     private func writeWhileConnected(to writer: EventWriter, watching request: Request?) async throws {
@@ -68,7 +88,7 @@ struct EventStreamResponse: Sendable {
         try await request.body.consumeWithInboundCloseHandler { _ in
             try await writeMessages(to: writer)
         } onInboundClosed: {
-            stream.closing.close(.detached)
+            stream.controller.close(.detached)
         }
     }
 
@@ -88,7 +108,7 @@ struct EventStreamResponse: Sendable {
         for await message in stream.messages {
             try await writer.write(encode(message))
             if endsWithAnswer, MCPText.isResponse(message.data) {
-                stream.closing.close(.ended)
+                stream.controller.close(.ended)
                 return
             }
         }
@@ -106,16 +126,9 @@ struct EventStreamResponse: Sendable {
     /// What waits when a stream ends is still written, but a client that does not read cannot hold a connection and
     /// its buffer for longer.
     private func cutOffSlowClient() async throws {
-        await stream.closing.waitForEnd()
+        await stream.controller.waitForEnd()
         try await Task.sleep(for: timing.drainTime)
         throw ClientTooSlow()
-    }
-
-    private var comesBack: Bool {
-        switch stream.messages.closing {
-        case .detached, .tooSlow, .purged: true
-        case .ended, .takenOver, nil: false
-        }
     }
 }
 

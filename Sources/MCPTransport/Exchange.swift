@@ -5,7 +5,7 @@ import SessionManager
 ///
 /// The stream is opened at the session manager first, and everything on it goes through the log, so that a client
 /// whose connection breaks finds it again on any process. Without a message in between the log is not touched.
-actor Exchange {
+actor Exchange: AnswerStream {
     enum Outcome: Sendable {
         /// The answer came first.
         case answered(String)
@@ -13,13 +13,11 @@ actor Exchange {
         case streaming(OpenStream)
     }
 
-    /// A stream that this process holds, ready to be written to its connection.
+    /// A stream of a session that this process holds.
     struct OpenStream: Sendable {
         var name: StreamName
-        var messages: MessageStream
-        var closing: ConnectionController
         var opening: StreamOpening
-        var lease: StreamLease
+        var outgoing: OutgoingStream
     }
 
     private enum State {
@@ -90,7 +88,7 @@ actor Exchange {
         do throws(SessionManagerError) {
             try await append(replacement)
         } catch {
-            if case .streaming(let stream) = outcome { stream.closing.close(.ended) }
+            if case .streaming(let stream) = outcome { stream.outgoing.controller.close(.ended) }
         }
     }
 
@@ -125,17 +123,15 @@ actor Exchange {
     }
 
     private func openStream() async -> Result<OpenStream, SessionManagerError> {
-        let messages = MessageStream(byteLimit: bufferBytes)
-        let closing = ConnectionController(messages.controller)
         do throws(SessionManagerError) {
-            let (opening, lease) = try await held.open(
-                name.streamID(session: sessionID),
-                controller: closing,
-                options: options,
-                logger: logger
-            )
             return .success(
-                OpenStream(name: name, messages: messages, closing: closing, opening: opening, lease: lease)
+                try await held.openStream(
+                    name,
+                    of: sessionID,
+                    bufferBytes: bufferBytes,
+                    options: options,
+                    logger: logger
+                )
             )
         } catch {
             return .failure(error)

@@ -10,7 +10,7 @@ extension HTTPTransport {
     func start(_ request: MCPRequest, caller: MCPCaller, logger: Logger) async throws(Refusal) -> Response {
         let greeting: Greeting
         do throws(MCPError) {
-            greeting = try Greeting(request, served: ProtocolVersion.streamableHTTP)
+            greeting = try Greeting(request, served: ProtocolVersion.withSessions)
         } catch {
             return HTTPTransport.jsonResponse(MCPText.error(error, id: request.id))
         }
@@ -36,9 +36,13 @@ extension HTTPTransport {
         }
     }
 
-    static func jsonResponse(_ text: String, headers: HTTPFields = HTTPFields()) -> Response {
+    static func jsonResponse(
+        _ text: String,
+        status: HTTPResponse.Status = .ok,
+        headers: HTTPFields = HTTPFields()
+    ) -> Response {
         var headers = headers
         headers[.contentType] = "application/json"
-        return Response(status: .ok, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
+        return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(string: text)))
     }
 }

@@ -15,6 +15,9 @@ extension HTTPTransport {
         }
         var request = request
         let json = try await request.collectJSON(upTo: configuration.maximumBodySize)
+        if try ModernRequest.isModern(json, headers: request.headers) {
+            return try await answerModern(json, of: request, from: caller, logger: logger)
+        }
         if let batch = json.array {
             let session = try await activeSession(of: request, caller: caller)
             let messages = try parse(batch: batch, for: session)
@@ -106,6 +109,7 @@ extension HTTPTransport {
         let handled = requests.map { request in
             messages.answering(
                 request,
+                of: session,
                 context: messages.context(
                     of: session,
                     caller: caller,

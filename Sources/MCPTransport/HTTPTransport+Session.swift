@@ -31,9 +31,8 @@ extension HTTPTransport {
 
     private func protocolVersion(of request: Request) throws(Refusal) -> ProtocolVersion? {
         guard let text = try RequestHead.single(.mcpProtocolVersion, in: request.headers) else { return nil }
-        guard let version = ProtocolVersion(rawValue: text), ProtocolVersion.streamableHTTP.contains(version) else {
-            let supported = ProtocolVersion.streamableHTTP.map(\.rawValue).joined(separator: ", ")
-            throw Refusal(.badRequest, .invalidRequest("unsupported MCP-Protocol-Version; supported: \(supported)"))
+        guard let version = ProtocolVersion(rawValue: text), ProtocolVersion.withSessions.contains(version) else {
+            throw Refusal(.badRequest, .unsupportedProtocolVersion(text))
         }
         return version
     }

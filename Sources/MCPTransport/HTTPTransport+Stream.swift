@@ -45,27 +45,36 @@ extension HTTPTransport {
         prelude: ByteBuffer,
         watching request: Request?
     ) -> Response {
-        let response = EventStreamResponse(
-            stream: stream,
-            prelude: prelude,
-            endsWithAnswer: stream.name != .standalone,
-            // The handler of a POST runs in this process, and is waited for.
-            closesOnShutdown: request != nil,
-            timing: StreamTiming(
-                keepAliveInterval: configuration.keepAliveInterval,
-                reconnectDelay: configuration.reconnectDelay,
-                drainTime: configuration.drainTime
+        let reconnectDelay = configuration.reconnectDelay
+        return respond(
+            with: EventStreamResponse(
+                stream: stream.outgoing,
+                prelude: prelude,
+                endsWithAnswer: stream.name != .standalone,
+                // The handler of a POST runs in this process, and is waited for.
+                closesOnShutdown: request != nil,
+                timing: timing,
+                encode: { message in
+                    let cursor = EventCursor(stream: stream.name, eventID: message.eventID)
+                    return ServerSentEvent.message(message.data, cursor: cursor)
+                },
+                epilogue: { $0.comesBack ? ServerSentEvent.retry(reconnectDelay) : nil }
             ),
-            encode: { message in
-                let cursor = EventCursor(stream: stream.name, eventID: message.eventID)
-                return ServerSentEvent.message(message.data, cursor: cursor)
-            }
+            watching: request
         )
-        return Response(
+    }
+
+    /// - Parameter request: the request whose connection is watched, and ends with the stream; `nil` for neither.
+    func respond(with response: EventStreamResponse, watching request: Request?) -> Response {
+        Response(
             status: .ok,
             headers: ServerSentEvent.headers(closing: request != nil && !configuration.servesHTTP2),
             body: response.body(watching: request)
         )
+    }
+
+    var timing: StreamTiming {
+        StreamTiming(keepAliveInterval: configuration.keepAliveInterval, drainTime: configuration.drainTime)
     }
 
     private func lastEvent(of request: Request) throws(Refusal) -> EventCursor? {
@@ -82,26 +91,25 @@ extension HTTPTransport {
         caller: MCPCaller,
         logger: Logger
     ) async throws(Refusal) -> Exchange.OpenStream {
-        let name = cursor?.stream ?? .standalone
-        let messages = MessageStream(byteLimit: configuration.streamBufferSize)
-        let closing = ConnectionController(messages.controller)
+        let options = StreamOptions(
+            lastEventID: cursor?.eventID,
+            sessionID: session.id,
+            principal: caller.principal
+        )
         do throws(SessionManagerError) {
-            let (opening, lease) = try await self.messages.held.open(
-                name.streamID(session: session.id),
-                controller: closing,
-                options: StreamOptions(
-                    lastEventID: cursor?.eventID,
-                    sessionID: session.id,
-                    principal: caller.principal
-                ),
+            let stream = try await messages.held.openStream(
+                cursor?.stream ?? .standalone,
+                of: session.id,
+                bufferBytes: configuration.streamBufferSize,
+                options: options,
                 logger: logger
             )
-            if name != .standalone, opening.replay == .purged {
+            if stream.name != .standalone, stream.opening.replay == .purged {
                 // The answer is lost with the rest. To leave the client waiting for it would be worse than to say so.
-                await lease.release()
+                await stream.outgoing.lease.release()
                 throw SessionManagerError(.purged, "the log no longer reaches back to the event")
             }
-            return Exchange.OpenStream(name: name, messages: messages, closing: closing, opening: opening, lease: lease)
+            return stream
         } catch {
             guard error.code == .purged else { throw Refusal(error) }
             throw Refusal(.badRequest, .refused("The stream is no longer in the log: send the request again"))

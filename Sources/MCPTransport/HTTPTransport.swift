@@ -3,7 +3,8 @@ public import Hummingbird
 public import Logging
 public import SessionManager
 
-/// MCP over Streamable HTTP, revisions 2025-03-26, 2025-06-18 and 2025-11-25, on a Hummingbird router.
+/// MCP over Streamable HTTP, revisions 2025-03-26, 2025-06-18, 2025-11-25 and 2026-07-28 on one endpoint, on a
+/// Hummingbird router.
 ///
 /// ```swift
 /// let transport = HTTPTransport(handler: MyServer(), sessionManager: (streams, info))
@@ -59,7 +60,14 @@ public struct HTTPTransport: Sendable {
         from caller: MCPCaller,
         logger: Logger
     ) async throws(Refusal) -> Response {
-        switch request.method {
+        if [.get, .delete].contains(request.method), try ModernRequest.namesServedModern(request.headers) {
+            throw Refusal(
+                .methodNotAllowed,
+                .invalidRequest("this revision has POST only"),
+                headers: [.allow: "POST, OPTIONS"]
+            )
+        }
+        return switch request.method {
         case .post: try await post(request, from: caller, logger: logger)
         case .get where !configuration.disableSSE: try await get(request, from: caller, logger: logger)
         case .delete: try await delete(request, from: caller)

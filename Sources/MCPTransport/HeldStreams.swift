@@ -27,7 +27,28 @@ actor HeldStreams {
         let opening = try await streams.create(id, controller: controller, options: options)
         lastHolder += 1
         holders[id] = lastHolder
-        return (opening, StreamLease(id: id, holder: lastHolder, held: self, logger: logger))
+        let holder = lastHolder
+        return (opening, StreamLease { await self.release(id, holder: holder, logger: logger) })
+    }
+
+    /// Opens a stream of a session for a connection.
+    nonisolated func openStream(
+        _ name: StreamName,
+        of session: String,
+        bufferBytes: Int,
+        options: StreamOptions,
+        logger: Logger
+    ) async throws(SessionManagerError) -> Exchange.OpenStream {
+        let messages = MessageStream(byteLimit: bufferBytes)
+        let controller = ConnectionController(messages.controller)
+        let (opening, lease) = try await open(
+            name.streamID(session: session),
+            controller: controller,
+            options: options,
+            logger: logger
+        )
+        let outgoing = OutgoingStream(messages: messages, controller: controller, lease: lease)
+        return Exchange.OpenStream(name: name, opening: opening, outgoing: outgoing)
     }
 
     /// Opens a stream that no client sees, for messages between processes, and deletes it after `body`.
@@ -54,7 +75,7 @@ actor HeldStreams {
         return value
     }
 
-    fileprivate func release(_ id: String, holder: UInt64, logger: Logger) async {
+    private func release(_ id: String, holder: UInt64, logger: Logger) async {
         await enter(id)
         defer { leave(id) }
         guard holders[id] == holder else { return }
@@ -85,29 +106,22 @@ actor HeldStreams {
     }
 }
 
-/// A connection's hold on a stream. It ends with ``release()``, or with the last reference: a response whose
+/// A connection's hold on what it carries. It ends with ``release()``, or with the last reference: a response whose
 /// connection broke before its body was written is dropped without a word.
 final class StreamLease: Sendable {
-    private let id: String
-    private let holder: UInt64
-    private let held: HeldStreams
-    private let logger: Logger
+    private let end: @Sendable () async -> Void
 
-    fileprivate init(id: String, holder: UInt64, held: HeldStreams, logger: Logger) {
-        self.id = id
-        self.holder = holder
-        self.held = held
-        self.logger = logger
+    /// - Parameter end: lets go; to do it twice must be the same as once.
+    init(_ end: @escaping @Sendable () async -> Void) {
+        self.end = end
     }
 
     deinit {
-        Task { [id, holder, held, logger] in
-            await held.release(id, holder: holder, logger: logger)
-        }
+        Task { [end] in await end() }
     }
 
-    /// Detaches the stream, unless another connection has it by now. Releasing twice is the same as once.
+    /// Lets go, unless another connection has the stream by now. Releasing twice is the same as once.
     func release() async {
-        await held.release(id, holder: holder, logger: logger)
+        await end()
     }
 }

@@ -37,13 +37,39 @@ public struct MCPError: Error, Sendable, Hashable {
     /// The server failed; what happened is in its log, and nowhere else: -32603.
     public static let internalError = MCPError(code: -32603, message: "Internal error")
 
-    /// There is no such resource: -32002.
+    /// There is no such resource: -32002; -32602 to a client of 2026-07-28.
     public static func resourceNotFound(_ uri: String) -> MCPError {
         MCPError(code: -32002, message: "Resource not found", data: ["uri": .string(uri)])
     }
 
     /// The client cancelled the request, or the server is shutting down: -32800.
     public static let cancelled = MCPError(code: -32800, message: "Request cancelled")
+
+    /// The headers do not say what the body says, or lack something: -32020, of revision 2026-07-28.
+    static func headerMismatch(_ reason: String) -> MCPError {
+        MCPError(code: -32020, message: "Header mismatch: \(reason)")
+    }
+
+    /// The request needs what its client does not offer: -32021, of revision 2026-07-28.
+    ///
+    /// - Parameter capabilities: what is missing, in the shape of client capabilities, such as `["sampling": [:]]`.
+    public static func missingClientCapability(_ capabilities: JSONValue) -> MCPError {
+        MCPError(
+            code: -32021,
+            message: "Missing required client capability",
+            data: ["requiredCapabilities": capabilities]
+        )
+    }
+
+    /// The transport does not speak the revision: -32022, of revision 2026-07-28.
+    static func unsupportedProtocolVersion(_ requested: String) -> MCPError {
+        let supported = ProtocolVersion.streamableHTTP.reversed().map { JSONValue.string($0.rawValue) }
+        return MCPError(
+            code: -32022,
+            message: "Unsupported protocol version",
+            data: ["supported": .array(supported), "requested": .string(requested)]
+        )
+    }
 
     /// The transport refuses the request: -32000.
     static func refused(_ reason: String) -> MCPError { MCPError(code: -32000, message: reason) }

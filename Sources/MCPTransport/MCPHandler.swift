@@ -8,19 +8,36 @@ public protocol MCPHandler: Sendable {
     /// Answers a request with its `result`.
     ///
     /// `initialize` comes here too: answer `capabilities` and `serverInfo`; the transport adds the revision that was
-    /// agreed on (``MCPContext/protocolVersion``) where the result names none, and records the session.
+    /// agreed on (``MCPContext/protocolVersion``) where the result names none, and records the session. What it answers
+    /// is also what `server/discover` of revision 2026-07-28 gets. `subscriptions/listen` does not come here, see
+    /// ``authorize(_:context:)``.
     ///
-    /// A client that goes away does not cancel its request; one that says `notifications/cancelled` cancels the task.
+    /// A client that goes away does not cancel its request, and one that says `notifications/cancelled` does; in revision
+    /// 2026-07-28, which resumes nothing, one that goes away does. Cancelled is the task.
     ///
     /// - Throws: ``MCPError`` is passed on to the client. Of any other error the client learns no more than
     ///   ``MCPError/internalError``, and the log has the rest.
     func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue
+
+    /// Says which of the changes that a client of revision 2026-07-28 wants to listen for it may hear of.
+    ///
+    /// Only what is in `filter` as well counts. A client of an older revision subscribes to resources with
+    /// `resources/subscribe`, which comes to ``respond(to:context:)``: let both lead to the same check.
+    ///
+    /// - Parameter filter: what the client asks for, at most 1,000 resources; their uris may be anything.
+    /// - Throws: ``MCPError``, to refuse the stream as a whole.
+    func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter
 
     /// Takes a notification of the client. An error is logged; the client hears nothing.
     func receive(_ notification: MCPNotification, context: MCPContext) async throws
 }
 
 extension MCPHandler {
+    /// Lets everybody hear of changed lists, and nobody of changed resources.
+    public func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter {
+        ChangeFilter(lists: filter.lists)
+    }
+
     /// Ignores the notification.
     public func receive(_ notification: MCPNotification, context: MCPContext) async throws {}
 }

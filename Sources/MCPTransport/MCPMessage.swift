@@ -70,12 +70,7 @@ struct MCPResponse: Sendable, Hashable {
     /// The result, or the error that the client reports.
     var outcome: Result<JSONValue, MCPError>
 
-    var text: String {
-        switch outcome {
-        case .success(let result): MCPText.result(result, id: id)
-        case .failure(let error): MCPText.error(error, id: id)
-        }
-    }
+    var text: String { MCPText.answer(outcome, id: id) }
 }
 
 /// A JSON-RPC message from a client.
@@ -136,6 +131,13 @@ enum MCPText {
 
     static func error(_ error: MCPError, id: RequestID?) -> String {
         JSONValue.object(["jsonrpc": "2.0", "id": id?.json ?? .null, "error": error.json]).text
+    }
+
+    static func answer(_ result: Result<JSONValue, MCPError>, id: RequestID) -> String {
+        switch result {
+        case .success(let result): self.result(result, id: id)
+        case .failure(let error): self.error(error, id: id)
+        }
     }
 
     /// Whether the JSON-RPC message `text` answers a request; a batch does when its first message does.

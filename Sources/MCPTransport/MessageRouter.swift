@@ -1,4 +1,6 @@
+import HTTPTypes
 import Logging
+import NIOConcurrencyHelpers
 import SessionManager
 
 /// Hands the messages of a session to the handler, and answers to whoever waits for them. What both transports share.
@@ -9,6 +11,7 @@ struct MessageRouter: Sendable {
     let held: HeldStreams
     let inFlight: InFlightRequests
     let clientRequests: ClientRequests
+    private let knownServerInfo = NIOLockedValueBox<JSONValue?>(nil)
 
     init(
         handler: any MCPHandler,
@@ -43,36 +46,94 @@ struct MessageRouter: Sendable {
             requestID: request?.id,
             progressToken: request?.params["_meta"]?["progressToken"],
             logger: logger,
-            exchange: exchange,
+            answer: exchange,
             router: self
         )
+    }
+
+    /// What a handler gets to know of a message of a revision without sessions; of a notification nothing else.
+    func context(
+        of modern: ModernRequest?,
+        caller: MCPCaller,
+        answer: DirectAnswer?,
+        headers: HTTPFields,
+        logger: Logger
+    ) -> MCPContext {
+        MCPContext(
+            sessionID: nil,
+            caller: caller,
+            protocolVersion: .july2026,
+            session: modern?.metadata ?? SessionMetadata(protocolVersion: ProtocolVersion.july2026.rawValue),
+            requestID: modern?.request.id,
+            progressToken: modern?.request.params["_meta"]?["progressToken"],
+            logger: logger,
+            answer: answer,
+            headers: headers,
+            rounds: modern.flatMap { InputRounds($0.request) },
+            router: self
+        )
+    }
+
+    /// What the handler says of the server, as to a client that begins a session.
+    func greeting(_ context: MCPContext) async -> Result<JSONValue, MCPError> {
+        let request = MCPRequest(
+            id: context.requestID ?? .integer(0),
+            method: "initialize",
+            params: [
+                "protocolVersion": .string(context.protocolVersion.rawValue),
+                "capabilities": context.session.clientCapabilities ?? [:],
+                "clientInfo": context.session.clientInfo ?? [:],
+            ]
+        )
+        return await outcome(of: request, context: context)
+    }
+
+    /// The handler's name and version, which it is asked for once.
+    func serverInfo(_ context: MCPContext) async -> JSONValue? {
+        if let known = knownServerInfo.withLockedValue({ $0 }) { return known }
+        guard case .success(let greeting) = await greeting(context), let info = greeting["serverInfo"] else {
+            return nil
+        }
+        knownServerInfo.withLockedValue { $0 = info }
+        return info
+    }
+
+    /// What the handler lets a client hear of.
+    func authorized(_ filter: ChangeFilter, context: MCPContext) async throws(MCPError) -> ChangeFilter {
+        do {
+            return try await handler.authorize(filter, context: context)
+        } catch {
+            throw clientError(error, of: "subscriptions/listen", logger: context.logger)
+        }
     }
 
     /// Lets the handler answer; whatever it throws becomes an error that a client may see.
     func outcome(of request: MCPRequest, context: MCPContext) async -> Result<JSONValue, MCPError> {
         do {
             return .success(try await handler.respond(to: request, context: context))
-        } catch let error as MCPError {
-            return .failure(error)
-        } catch is CancellationError {
-            return .failure(.cancelled)
+        } catch let question as InputRounds.InputRequired {
+            return .success(question.result)
         } catch {
-            logFailure(error, of: request.method, logger: context.logger)
-            return .failure(.internalError)
+            return .failure(clientError(error, of: request.method, logger: context.logger))
         }
+    }
+
+    /// What a client may see of a handler's error.
+    private func clientError(_ error: any Error, of method: String, logger: Logger) -> MCPError {
+        if let error = error as? MCPError { return error }
+        if error is CancellationError { return .cancelled }
+        logFailure(error, of: method, logger: logger)
+        return .internalError
     }
 
     /// Begins to answer a request. Not as a child of the connection's task: a client that goes away does not cancel
     /// its request.
-    func answering(_ request: MCPRequest, context: MCPContext) -> InFlightRequests.Handle {
+    func answering(_ request: MCPRequest, of session: ActiveSession, context: MCPContext) -> InFlightRequests.Handle {
         let task = Task { [self] in
-            switch await outcome(of: request, context: context) {
-            case .success(let result): MCPText.result(result, id: request.id)
-            case .failure(let error): MCPText.error(error, id: request.id)
-            }
+            MCPText.answer(await outcome(of: request, context: context), id: request.id)
         }
         return inFlight.add(
-            InFlightRequests.Key(sessionID: context.sessionID, requestID: request.id),
+            InFlightRequests.Key(sessionID: session.id, requestID: request.id),
             principal: context.principal,
             task: task,
             logger: context.logger
@@ -81,9 +142,11 @@ struct MessageRouter: Sendable {
 
     /// Passes a notification on; one that cancels a request does so wherever the request is handled.
     func receive(_ notification: MCPNotification, context: MCPContext) async {
-        if notification.method == "notifications/cancelled", let id = RequestID(notification.params["requestId"]) {
+        if notification.method == "notifications/cancelled", let sessionID = context.sessionID,
+            let id = RequestID(notification.params["requestId"])
+        {
             await inFlight.cancel(
-                InFlightRequests.Key(sessionID: context.sessionID, requestID: id),
+                InFlightRequests.Key(sessionID: sessionID, requestID: id),
                 logger: context.logger
             )
         }

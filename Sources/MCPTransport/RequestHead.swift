@@ -5,6 +5,8 @@ import Logging
 extension HTTPField.Name {
     static let mcpSessionID = known("MCP-Session-Id")
     static let mcpProtocolVersion = known("MCP-Protocol-Version")
+    static let mcpMethod = known("Mcp-Method")
+    static let mcpName = known("Mcp-Name")
     static let lastEventID = known("Last-Event-ID")
     static let accelBuffering = known("X-Accel-Buffering")
 

@@ -52,7 +52,7 @@ extension SSETransport {
             greet(request, of: session, caller: caller, logger: logger)
         case .request(let request):
             let context = messages.context(of: session, caller: caller, request: request, exchange: nil, logger: logger)
-            let handled = messages.answering(request, context: context)
+            let handled = messages.answering(request, of: session, context: context)
             messages.inFlight.perform { await send(await handled.answer(), to: request, of: session, logger: logger) }
         case .notification(let notification):
             let context = messages.context(of: session, caller: caller, request: nil, exchange: nil, logger: logger)

@@ -84,14 +84,14 @@ public struct SSETransport: Sendable {
             throw Refusal(error)
         }
         let info = messages.info
+        let reconnectDelay = configuration.reconnectDelay
         let response = EventStreamResponse(
-            stream: stream,
+            stream: stream.outgoing,
             prelude: ServerSentEvent.named("endpoint", data: "\(configuration.endpoint)?session_id=\(escaped(id))"),
             endsWithAnswer: false,
             closesOnShutdown: true,
             timing: StreamTiming(
                 keepAliveInterval: configuration.keepAliveInterval,
-                reconnectDelay: configuration.reconnectDelay,
                 drainTime: configuration.drainTime
             ),
             encode: { ServerSentEvent.named("message", data: $0.data) },
@@ -101,7 +101,8 @@ public struct SSETransport: Sendable {
                 } catch {
                     logger.warning("A session was left to expire", metadata: ["tmcp.error": "\(error)"])
                 }
-            }
+            },
+            epilogue: { $0.comesBack ? ServerSentEvent.retry(reconnectDelay) : nil }
         )
         return Response(
             status: .ok,
@@ -115,20 +116,12 @@ public struct SSETransport: Sendable {
         caller: MCPCaller,
         logger: Logger
     ) async throws(SessionManagerError) -> Exchange.OpenStream {
-        let buffer = MessageStream(byteLimit: configuration.streamBufferSize)
-        let closing = ConnectionController(buffer.controller)
-        let (opening, lease) = try await messages.held.open(
-            id,
-            controller: closing,
+        try await messages.held.openStream(
+            .standalone,
+            of: id,
+            bufferBytes: configuration.streamBufferSize,
             options: StreamOptions(principal: caller.principal),
             logger: logger
-        )
-        return Exchange.OpenStream(
-            name: .standalone,
-            messages: buffer,
-            closing: closing,
-            opening: opening,
-            lease: lease
         )
     }
 

@@ -27,6 +27,15 @@ enum ServerSentEvent {
         return buffer
     }
 
+    /// A message without an id, in a revision that resumes nothing.
+    static func message(_ data: String) -> ByteBuffer {
+        var buffer = ByteBuffer()
+        buffer.reserveCapacity(data.utf8.count + 16)
+        writeData(data, to: &buffer)
+        buffer.writeString("\n")
+        return buffer
+    }
+
     /// An event with a name and without an id, as HTTP+SSE has them.
     static func named(_ name: StaticString, data: String) -> ByteBuffer {
         var buffer = ByteBuffer(string: "event: \(name)\n")

@@ -86,7 +86,7 @@ extension NotesHandler {
             guard Tool(rawValue: name.text) == nil, try await notes.addTool(name.text) else {
                 return "There is a tool \(name.text) already."
             }
-            try await streams.send(nil, data: MCPNotification(method: "notifications/tools/list_changed").text)
+            try await streams.listChanged(.tools)
             return "Added \(name.text)."
         case .bigMessage:
             guard let bytes = arguments["bytes"]?.integer.map(Int.init(clamping:)),

@@ -10,7 +10,7 @@ struct NotesHandler: MCPHandler {
 
     func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
         switch request.method {
-        case "initialize": NotesHandler.greeting
+        case "initialize": NotesHandler.greeting(context.protocolVersion)
         case "ping": [:]
         case "logging/setLevel": try await setLevel(request, context)
         case "resources/list": try await listNotes(request)
@@ -26,16 +26,28 @@ struct NotesHandler: MCPHandler {
         }
     }
 
-    private static let greeting: JSONValue = [
-        "capabilities": [
-            "logging": [:],
+    /// Everybody may hear of every note, and of new tools.
+    func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter {
+        ChangeFilter(
+            lists: filter.lists.intersection([.tools]),
+            resources: filter.resources.filter { NoteName(uri: $0) != nil }
+        )
+    }
+
+    private static func greeting(_ version: ProtocolVersion) -> JSONValue {
+        var capabilities: [String: JSONValue] = [
             "prompts": [:],
             "resources": ["subscribe": true],
             "tools": ["listChanged": true],
-        ],
-        "serverInfo": ["name": "tmcp-server", "title": "Notes", "version": "1.0.0"],
-        "instructions": "Notes are resources note://{name}. Subscribe to one to hear of its changes.",
-    ]
+        ]
+        // The newest revision advises against it.
+        if version.hasSessions { capabilities["logging"] = [:] }
+        return [
+            "capabilities": .object(capabilities),
+            "serverInfo": ["name": "tmcp-server", "title": "Notes", "version": "1.0.0"],
+            "instructions": "Notes are resources note://{name}. Subscribe to one to hear of its changes.",
+        ]
+    }
 
     private static let templates: JSONValue = [
         "resourceTemplates": [

@@ -16,6 +16,21 @@ import Testing
         var body: String?
 
         var testDescription: String { says }
+
+        func check(_ reply: TestConnection.Reply) {
+            #expect(reply.status == status)
+            for (name, value) in headers {
+                if value == "*" {
+                    #expect(reply.headers[name] != nil)
+                } else {
+                    #expect(reply.headers[name] == value)
+                }
+            }
+            if let body {
+                if body.isEmpty { #expect(reply.body.isEmpty) } else { #expect(reply.body.contains(body)) }
+            }
+            #expect(!reply.body.contains("hunter2"))
+        }
     }
 
     static let json = "Content-Type: application/json\r\n"
@@ -110,7 +125,7 @@ import Testing
             says: "an unsupported revision is 400 and the supported ones are listed",
             request: TestServer.post(ping, session: "SESSION", headers: both + "MCP-Protocol-Version: 1.0\r\n"),
             status: 400,
-            body: "2025-03-26, 2025-06-18, 2025-11-25"
+            body: #""supported":["2026-07-28","2025-11-25","2025-06-18","2025-03-26"]"#
         ),
         Rule(
             says: "an unsupported revision is 400 on GET too",
@@ -359,19 +374,7 @@ import Testing
     func rule(_ rule: Rule) async throws {
         try await TestServer.run { server in
             let session = try await server.startSession()
-            let reply = try await server.exchange(rule.request.replacing("SESSION", with: session))
-            #expect(reply.status == rule.status)
-            for (name, value) in rule.headers {
-                if value == "*" {
-                    #expect(reply.headers[name] != nil)
-                } else {
-                    #expect(reply.headers[name] == value)
-                }
-            }
-            if let body = rule.body {
-                if body.isEmpty { #expect(reply.body.isEmpty) } else { #expect(reply.body.contains(body)) }
-            }
-            #expect(!reply.body.contains("hunter2"))
+            rule.check(try await server.exchange(rule.request.replacing("SESSION", with: session)))
         }
     }
 

@@ -1,0 +1,95 @@
+import Hummingbird
+import Logging
+import NIOCore
+import SessionManager
+
+extension HTTPTransport {
+    /// `subscriptions/listen`: a stream of the changes that the client asks for and may hear of.
+    ///
+    /// Source: MCP 2026-07-28, `basic/patterns/subscriptions`.
+    func listen(
+        _ modern: ModernRequest,
+        on request: Request,
+        caller: MCPCaller,
+        logger: Logger
+    ) async throws(Refusal) -> Response {
+        let requestID = modern.request.id
+        let context = messages.context(
+            of: modern,
+            caller: caller,
+            answer: nil,
+            headers: request.headers,
+            logger: logger
+        )
+        let filter: ChangeFilter
+        do throws(MCPError) {
+            let requested = try ChangeFilter(modern.request.params["notifications"])
+            filter = requested.limited(to: try await messages.authorized(requested, context: context))
+        } catch {
+            throw Refusal(.badRequest, ModernResult.error(error), requestID: requestID)
+        }
+        let stream: OutgoingStream
+        do throws(SessionManagerError) {
+            stream = try await openListeningStream(filter, principal: caller.principal, logger: logger)
+        } catch {
+            throw Refusal(listening: error, requestID: requestID)
+        }
+        let subscription = Subscription(id: requestID)
+        return respond(
+            with: EventStreamResponse(
+                stream: stream,
+                prelude: ServerSentEvent.message(subscription.acknowledgement(of: filter)),
+                endsWithAnswer: false,
+                closesOnShutdown: true,
+                timing: timing,
+                encode: { message in
+                    if let data = subscription.tagged(message.data) { return ServerSentEvent.message(data) }
+                    logger.error("A change was published with a message that is no notification; it was left out")
+                    return ServerSentEvent.comment("left out")
+                },
+                epilogue: { closing in
+                    // A stream that lost something just breaks off: the client listens again, and reads again.
+                    switch closing {
+                    case .ended, .detached: ServerSentEvent.message(subscription.completion)
+                    case .purged, .tooSlow, .takenOver: nil
+                    }
+                }
+            ),
+            watching: request
+        )
+    }
+
+    private func openListeningStream(
+        _ filter: ChangeFilter,
+        principal: String?,
+        logger: Logger
+    ) async throws(SessionManagerError) -> OutgoingStream {
+        // No session has an id with a slash.
+        let id = "listen/" + SecureRandom.base64URL(bytes: 16)
+        let buffer = MessageStream(byteLimit: configuration.streamBufferSize)
+        let controller = ConnectionController(buffer.controller)
+        let streams = messages.streams
+        try await streams.listen(id, controller: controller, filter: filter, principal: principal)
+        let lease = StreamLease {
+            do throws(SessionManagerError) {
+                try await streams.detach(id)
+            } catch {
+                logger.warning("A listening stream was not let go of", metadata: ["tmcp.error": "\(error)"])
+            }
+        }
+        return OutgoingStream(messages: buffer, controller: controller, lease: lease)
+    }
+}
+
+extension Refusal {
+    /// What a failure to open a listening stream means to the client. The codes that were used before revision
+    /// 2026-07-28 are not used in it.
+    fileprivate init(listening error: SessionManagerError, requestID: RequestID) {
+        self.init(error, requestID: requestID)
+        if status.kind == .serverError {
+            self.error.code = MCPError.internalError.code
+        } else {
+            self.error = .invalidParams("a filter that the server cannot listen for")
+        }
+    }
+}
