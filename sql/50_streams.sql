@@ -48,6 +48,10 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- Nothing was updated, as mostly when streams are opened.
+    IF NOT EXISTS (SELECT FROM before) THEN
+        RETURN NULL;
+    END IF;
     PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
     FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
           FROM (SELECT n.channel, c.attached_after, c.stream,
@@ -148,6 +152,8 @@ CREATE FUNCTION tmcp.attach_batch(
 ) RETURNS TABLE (place bigint, state text, stream bigint, event_id bigint, replay_after bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- Else every call makes its plans anew, which is most of the time that one stream takes.
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
@@ -173,20 +179,17 @@ BEGIN
            AND octet_length(coalesce(a.session_id, a.id)) BETWEEN 1 AND 1024) IS NOT TRUE;
 
     PERFORM tmcp._hold_node(s, attach_batch.node);
-    -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
+    -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first. What belongs to a
+    -- session of another principal is as if it did not exist, and is left alone.
     -- One by one, since a plan for many at once may read all sessions of the store, even where it is for one.
-    PERFORM
-    FROM (SELECT DISTINCT coalesce(a.session_id, a.id) COLLATE "C" AS id
-          FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
-          ORDER BY 1) AS named
-    CROSS JOIN LATERAL (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = named.id FOR KEY SHARE) AS x;
-    -- What belongs to a session of another principal is as if it did not exist, and is left alone.
-    SELECT array_agg(coalesce((SELECT x.principal IS NOT DISTINCT FROM a.principal
-                               FROM tmcp.sessions AS x
-                               WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)), true)
-                     ORDER BY a.place) INTO are_wanted
-    FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals)
-        WITH ORDINALITY AS a (id, session_id, principal, place);
+    SELECT array_agg(named.is_wanted ORDER BY named.place) INTO are_wanted
+    FROM (SELECT a.place, x.session IS NULL OR x.principal IS NOT DISTINCT FROM a.principal AS is_wanted
+          FROM (SELECT u.place, u.principal, coalesce(u.session_id, u.id) COLLATE "C" AS session_id
+                FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals)
+                    WITH ORDINALITY AS u (id, session_id, principal, place)
+                ORDER BY session_id) AS a
+          LEFT JOIN LATERAL (SELECT y.session, y.principal FROM tmcp.sessions AS y
+                             WHERE y.store = s.store AND y.id = a.session_id FOR KEY SHARE) AS x ON true) AS named;
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
     -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
@@ -214,11 +217,14 @@ BEGIN
         FROM unnest(attach_batch.ids, attach_batch.last_event_ids, attach_batch.session_ids, attach_batch.principals,
                     are_wanted)
             WITH ORDINALITY AS a (id, last_event_id, session_id, principal, is_wanted, place)
-        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = a.id AND a.is_wanted
-            -- A stream is found only in its own session and by its session's principal: the id may come from a client.
-            AND st.session_id = coalesce(a.session_id, st.session_id)
-            AND NOT EXISTS (SELECT FROM tmcp.sessions AS x
-                            WHERE x.store = s.store AND x.id = st.session_id AND x.principal IS DISTINCT FROM a.principal)
+        -- A stream is found only in its own session and by its session's principal: the id may come from a client.
+        LEFT JOIN LATERAL (
+            SELECT x.* FROM tmcp.streams AS x
+            WHERE x.store = s.store AND x.id = a.id AND a.is_wanted
+              AND x.session_id = coalesce(a.session_id, x.session_id)
+              AND NOT EXISTS (SELECT FROM tmcp.sessions AS y WHERE y.store = s.store AND y.id = x.session_id
+                                                                AND y.principal IS DISTINCT FROM a.principal)
+            LIMIT 1) AS st ON true
         LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
         LEFT JOIN tmcp._fresh_nodes AS f ON f.node = st.node
     ), decided AS (
@@ -452,6 +458,7 @@ CREATE FUNCTION tmcp.replay(
 ) RETURNS TABLE (event_id bigint, data text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
@@ -472,10 +479,11 @@ BEGIN
                         AND (st.id = st.session_id OR m.kind = ANY (st.kinds)))
         ORDER BY 1
     LOOP
+        RETURN NEXT;
         count := count + 1;
         bytes := bytes + octet_length(replay.data);
-        EXIT WHEN count > 1 AND (count > replay.maximum_count OR bytes > replay.maximum_bytes);
-        RETURN NEXT;
+        -- So that a page which has reached neither is the last, and need not be followed by an empty one.
+        EXIT WHEN count >= replay.maximum_count OR bytes >= replay.maximum_bytes;
     END LOOP;
     -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
     -- it has been read here.
@@ -494,8 +502,8 @@ listens those of its kinds.
 It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
 
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
-messages at most, default 1000; maximum_bytes, bytes at most unless the first message alone has more, default 8 MiB.
-Returns: event_id and data, in order. Call again after the last event_id until no row comes.
+messages at most, default 1000; maximum_bytes, bytes after which no further message is begun, default 8 MiB.
+Returns: event_id and data, in order. Call again after the last event_id unless both were fewer.
 Errors: TM002 no such store; TM010 messages for the stream were removed from the log since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 

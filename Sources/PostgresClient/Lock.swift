@@ -3,10 +3,10 @@ import Glibc
 /// A mutual exclusion lock of the C library's.
 ///
 /// `Synchronization.Mutex` is slow under contention on Linux and upsets the thread sanitizer.
-struct Lock: ~Copyable {
+package struct Lock: ~Copyable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
 
-    init() {
+    package init() {
         mutex = .allocate(capacity: 1)
         mutex.initialize(to: pthread_mutex_t())
         let status = pthread_mutex_init(mutex, nil)
@@ -20,7 +20,7 @@ struct Lock: ~Copyable {
 
     /// Runs `body` while no other thread runs one under this lock. Not reentrant.
     @inline(__always)
-    func withLock<Value: ~Copyable>(_ body: () -> Value) -> Value {
+    package func withLock<Value: ~Copyable>(_ body: () -> Value) -> Value {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         return body()

@@ -1,17 +1,21 @@
 import DequeModule
 import PostgresClient
 import SessionManager
+import Synchronization
 
 /// Makes calls for many requests at once: while one call is under way, what is asked for meanwhile waits, and goes out
 /// together in the next one. There is no timer, so a request that comes alone does not wait for others.
 actor Batcher<Request: Sendable, Response: Sendable> {
     typealias Perform = @Sendable ([Request]) async throws(SessionManagerError) -> [Response]
     typealias Undo = @Sendable (Request, Response) async -> Void
+    fileprivate typealias Continuation = UnsafeContinuation<Result<Response, SessionManagerError>, Never>
 
-    private struct Entry {
+    fileprivate struct Entry: Sendable {
         let number: UInt64
         let request: Request
         let weight: Int
+        /// `nil` once the caller no longer waits.
+        var continuation: Continuation?
     }
 
     nonisolated let eventLoop: EventLoop
@@ -21,14 +25,16 @@ actor Batcher<Request: Sendable, Response: Sendable> {
     private let maximumWeight: Int
     private let perform: Perform
     private let undo: Undo
+    private nonisolated let inbox = Inbox<Entry>()
+    private nonisolated let lastNumber = Atomic<UInt64>(0)
+    /// Taken out of the inbox.
     private var waiting: Deque<Entry> = []
-    private var continuations: [UInt64: CheckedContinuation<Result<Response, SessionManagerError>, Never>] = [:]
-    private var lastNumber: UInt64 = 0
-    private var isStopped = false
+    private var underWay: [Entry] = []
+    private var lastAnswer: (time: ContinuousClock.Instant, count: Int)?
     private var isRunning = false
     private var stoppers: [CheckedContinuation<Void, Never>] = []
     private let signals: AsyncStream<Void>
-    private let signal: AsyncStream<Void>.Continuation
+    private nonisolated let signal: AsyncStream<Void>.Continuation
 
     /// A batcher that is idle until ``run()`` is called.
     ///
@@ -55,11 +61,9 @@ actor Batcher<Request: Sendable, Response: Sendable> {
     /// Makes calls until ``stop()``; what waits by then is done first.
     func run() async {
         isRunning = true
-        for await _ in signals {
-            while !waiting.isEmpty {
-                await performNext()
-            }
-        }
+        for await _ in signals { await performAll() }
+        // Whoever came just before the end may have been too late with the signal.
+        await performAll()
         isRunning = false
         for stopper in stoppers { stopper.resume() }
         stoppers = []
@@ -67,84 +71,123 @@ actor Batcher<Request: Sendable, Response: Sendable> {
 
     /// Takes no further requests, and returns when those that wait are done; so does ``run()``.
     func stop() async {
-        isStopped = true
+        inbox.close()
         signal.finish()
         if isRunning { await withCheckedContinuation { stoppers.append($0) } }
     }
 
     /// How many requests wait for the next call.
-    var waitingCount: Int { waiting.count }
+    var waitingCount: Int { waiting.count + inbox.count }
 
     /// Has a request done, with others.
-    func submit(_ request: Request, weight: Int = 1) async throws(SessionManagerError) -> Response {
-        guard !isStopped else {
-            throw SessionManagerError(.notRunning, "the session manager has stopped")
-        }
-        lastNumber += 1
-        let number = lastNumber
+    ///
+    /// The caller leaves its request on its own thread, and is resumed by the loop: it need not change threads, and the
+    /// loop is woken once for many.
+    nonisolated func submit(_ request: Request, weight: Int = 1) async throws(SessionManagerError) -> Response {
+        let number = lastNumber.add(1, ordering: .relaxed).newValue
         let result = await withTaskCancellationHandler {
-            await withCheckedContinuation {
-                (continuation: CheckedContinuation<Result<Response, SessionManagerError>, Never>) in
-                guard !Task.isCancelled else {
-                    continuation.resume(returning: .failure(Self.cancelled))
-                    return
+            await withUnsafeContinuation { (continuation: Continuation) in
+                let entry = Entry(number: number, request: request, weight: weight, continuation: continuation)
+                switch inbox.append(entry) {
+                case .closed:
+                    let error = SessionManagerError(.notRunning, "the session manager has stopped")
+                    return continuation.resume(returning: .failure(error))
+                case .first: signal.yield()
+                case .another: break
                 }
-                continuations[number] = continuation
-                waiting.append(Entry(number: number, request: request, weight: weight))
-                signal.yield()
+                // A cancellation from before was too early to find it.
+                if Task.isCancelled { cancelLater(number) }
             }
         } onCancel: {
-            eventLoop.execute { self.assumeIsolated { $0.cancel(number) } }
+            cancelLater(number)
         }
         return try result.get()
     }
 
     private static var cancelled: SessionManagerError { SessionManagerError(.cancelled, "the task was cancelled") }
 
-    private func cancel(_ number: UInt64) {
-        waiting.removeAll { $0.number == number }
-        continuations.removeValue(forKey: number)?.resume(returning: .failure(Self.cancelled))
+    private nonisolated func cancelLater(_ number: UInt64) {
+        eventLoop.execute { self.assumeIsolated { $0.cancel(number) } }
     }
 
+    private func cancel(_ number: UInt64) {
+        waiting.append(contentsOf: inbox.takeAll())
+        if let index = waiting.firstIndex(where: { $0.number == number }) {
+            waiting.remove(at: index).continuation?.resume(returning: .failure(Self.cancelled))
+        } else if let index = underWay.firstIndex(where: { $0.number == number }) {
+            resume(index, .failure(Self.cancelled))
+        }
+    }
+
+    private func performAll() async {
+        while true {
+            await gather()
+            waiting.append(contentsOf: inbox.takeAll())
+            guard !waiting.isEmpty else { return }
+            await performNext()
+        }
+    }
+
+    /// Whoever was answered a moment ago often has more to send: without this, the first of them would go alone and the
+    /// others after it. (Measured with 64 callers: batches of 16 instead of 32, at twice the time for a message.) As many
+    /// as were answered are waited for, each as long as it takes a caller to come back.
+    private func gather() async {
+        guard let lastAnswer, lastAnswer.count > 1 else { return }
+        var count = waitingCount
+        var last = lastAnswer.time
+        while count < lastAnswer.count, ContinuousClock.now < last + Self.patience {
+            await withUnsafeContinuation { continuation in eventLoop.execute { continuation.resume() } }
+            if waitingCount > count {
+                count = waitingCount
+                last = .now
+            }
+        }
+    }
+
+    private static var patience: Duration { .microseconds(50) }
+
     private func performNext() async {
-        var batch: [Entry] = []
         var weight = 0
         while let next = waiting.first,
-            batch.isEmpty || batch.count < maximumCount && weight + next.weight <= maximumWeight
+            underWay.isEmpty || underWay.count < maximumCount && weight + next.weight <= maximumWeight
         {
-            batch.append(next)
+            underWay.append(next)
             weight += next.weight
             waiting.removeFirst()
         }
+        let count = underWay.count
         do {
-            await answer(batch, try await perform(batch.map(\.request)))
-        } catch  where error.isRefusal && batch.count > 1 {
+            await answer(0..<count, try await perform(underWay.map(\.request)))
+        } catch  where error.isRefusal && count > 1 {
             // One of them was refused, and nothing was done: each is told for itself.
-            for entry in batch {
+            for index in 0..<count {
                 do {
-                    await answer([entry], try await perform([entry.request]))
+                    await answer(index..<index + 1, try await perform([underWay[index].request]))
                 } catch {
-                    resume(entry, .failure(error))
+                    resume(index, .failure(error))
                 }
             }
         } catch {
-            for entry in batch { resume(entry, .failure(error)) }
+            for index in 0..<count { resume(index, .failure(error)) }
+        }
+        underWay.removeAll(keepingCapacity: true)
+        lastAnswer = (.now, count)
+    }
+
+    private func answer(_ range: Range<Int>, _ responses: [Response]) async {
+        for (index, response) in zip(range, responses) where !resume(index, .success(response)) {
+            await undo(underWay[index].request, response)
+        }
+        for index in range.dropFirst(responses.count) {
+            resume(index, .failure(SessionManagerError(.database, "the database answered for fewer than was asked")))
         }
     }
 
-    private func answer(_ batch: [Entry], _ responses: [Response]) async {
-        for (entry, response) in zip(batch, responses) where !resume(entry, .success(response)) {
-            await undo(entry.request, response)
-        }
-        for entry in batch.dropFirst(responses.count) {
-            resume(entry, .failure(SessionManagerError(.database, "the database answered for fewer than was asked")))
-        }
-    }
-
-    /// Tells whoever made a request; `false` if nobody waits any more.
+    /// Tells whoever made a request that is under way; `false` if nobody waits any more.
     @discardableResult
-    private func resume(_ entry: Entry, _ result: Result<Response, SessionManagerError>) -> Bool {
-        guard let continuation = continuations.removeValue(forKey: entry.number) else { return false }
+    private func resume(_ index: Int, _ result: Result<Response, SessionManagerError>) -> Bool {
+        guard let continuation = underWay[index].continuation else { return false }
+        underWay[index].continuation = nil
         continuation.resume(returning: result)
         return true
     }

@@ -976,7 +976,10 @@ DECLARE
     drawn bigint;
     first bigint;
 BEGIN
-    PERFORM tmcp._require_read_committed();
+    -- Called only where it raises: a call of a helper costs every sender 5 µs.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        PERFORM tmcp._require_read_committed();
+    END IF;
     PERFORM pg_advisory_xact_lock(1953326960, 1);
     drawn := nextval('tmcp.event_id');
     first := greatest(drawn, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
@@ -1039,6 +1042,10 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- Nothing was updated, as mostly when streams are opened.
+    IF NOT EXISTS (SELECT FROM before) THEN
+        RETURN NULL;
+    END IF;
     PERFORM pg_notify('delete:' || told.channel, concat('taken ', told.attached_after, ' ', told.streams))
     FROM (SELECT lost.channel, lost.attached_after, string_agg(lost.stream::text, ',') AS streams
           FROM (SELECT n.channel, c.attached_after, c.stream,
@@ -1139,6 +1146,8 @@ CREATE FUNCTION tmcp.attach_batch(
 ) RETURNS TABLE (place bigint, state text, stream bigint, event_id bigint, replay_after bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- Else every call makes its plans anew, which is most of the time that one stream takes.
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
@@ -1164,20 +1173,17 @@ BEGIN
            AND octet_length(coalesce(a.session_id, a.id)) BETWEEN 1 AND 1024) IS NOT TRUE;
 
     PERFORM tmcp._hold_node(s, attach_batch.node);
-    -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first.
+    -- Whoever ends one of these sessions waits for this, and then ends these streams too; or was first. What belongs to a
+    -- session of another principal is as if it did not exist, and is left alone.
     -- One by one, since a plan for many at once may read all sessions of the store, even where it is for one.
-    PERFORM
-    FROM (SELECT DISTINCT coalesce(a.session_id, a.id) COLLATE "C" AS id
-          FROM unnest(attach_batch.ids, attach_batch.session_ids) AS a (id, session_id)
-          ORDER BY 1) AS named
-    CROSS JOIN LATERAL (SELECT FROM tmcp.sessions AS x WHERE x.store = s.store AND x.id = named.id FOR KEY SHARE) AS x;
-    -- What belongs to a session of another principal is as if it did not exist, and is left alone.
-    SELECT array_agg(coalesce((SELECT x.principal IS NOT DISTINCT FROM a.principal
-                               FROM tmcp.sessions AS x
-                               WHERE x.store = s.store AND x.id = coalesce(a.session_id, a.id)), true)
-                     ORDER BY a.place) INTO are_wanted
-    FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals)
-        WITH ORDINALITY AS a (id, session_id, principal, place);
+    SELECT array_agg(named.is_wanted ORDER BY named.place) INTO are_wanted
+    FROM (SELECT a.place, x.session IS NULL OR x.principal IS NOT DISTINCT FROM a.principal AS is_wanted
+          FROM (SELECT u.place, u.principal, coalesce(u.session_id, u.id) COLLATE "C" AS session_id
+                FROM unnest(attach_batch.ids, attach_batch.session_ids, attach_batch.principals)
+                    WITH ORDINALITY AS u (id, session_id, principal, place)
+                ORDER BY session_id) AS a
+          LEFT JOIN LATERAL (SELECT y.session, y.principal FROM tmcp.sessions AS y
+                             WHERE y.store = s.store AND y.id = a.session_id FOR KEY SHARE) AS x ON true) AS named;
     -- A stream starts after what was sent before it existed.
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
     -- Each id in its turn is created or, where it exists, locked: WHERE false writes nothing.
@@ -1205,11 +1211,14 @@ BEGIN
         FROM unnest(attach_batch.ids, attach_batch.last_event_ids, attach_batch.session_ids, attach_batch.principals,
                     are_wanted)
             WITH ORDINALITY AS a (id, last_event_id, session_id, principal, is_wanted, place)
-        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = a.id AND a.is_wanted
-            -- A stream is found only in its own session and by its session's principal: the id may come from a client.
-            AND st.session_id = coalesce(a.session_id, st.session_id)
-            AND NOT EXISTS (SELECT FROM tmcp.sessions AS x
-                            WHERE x.store = s.store AND x.id = st.session_id AND x.principal IS DISTINCT FROM a.principal)
+        -- A stream is found only in its own session and by its session's principal: the id may come from a client.
+        LEFT JOIN LATERAL (
+            SELECT x.* FROM tmcp.streams AS x
+            WHERE x.store = s.store AND x.id = a.id AND a.is_wanted
+              AND x.session_id = coalesce(a.session_id, x.session_id)
+              AND NOT EXISTS (SELECT FROM tmcp.sessions AS y WHERE y.store = s.store AND y.id = x.session_id
+                                                                AND y.principal IS DISTINCT FROM a.principal)
+            LIMIT 1) AS st ON true
         LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
         LEFT JOIN tmcp._fresh_nodes AS f ON f.node = st.node
     ), decided AS (
@@ -1443,6 +1452,7 @@ CREATE FUNCTION tmcp.replay(
 ) RETURNS TABLE (event_id bigint, data text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
@@ -1463,10 +1473,11 @@ BEGIN
                         AND (st.id = st.session_id OR m.kind = ANY (st.kinds)))
         ORDER BY 1
     LOOP
+        RETURN NEXT;
         count := count + 1;
         bytes := bytes + octet_length(replay.data);
-        EXIT WHEN count > 1 AND (count > replay.maximum_count OR bytes > replay.maximum_bytes);
-        RETURN NEXT;
+        -- So that a page which has reached neither is the last, and need not be followed by an empty one.
+        EXIT WHEN count >= replay.maximum_count OR bytes >= replay.maximum_bytes;
     END LOOP;
     -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
     -- it has been read here.
@@ -1485,8 +1496,8 @@ listens those of its kinds.
 It is no part of tmcp.attach, so that a slow reader of a long replay holds no lock that senders wait for.
 
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
-messages at most, default 1000; maximum_bytes, bytes at most unless the first message alone has more, default 8 MiB.
-Returns: event_id and data, in order. Call again after the last event_id until no row comes.
+messages at most, default 1000; maximum_bytes, bytes after which no further message is begun, default 8 MiB.
+Returns: event_id and data, in order. Call again after the last event_id unless both were fewer.
 Errors: TM002 no such store; TM010 messages for the stream were removed from the log since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 
@@ -1605,7 +1616,10 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(send.store);
 BEGIN
-    PERFORM tmcp._check_message_size(octet_length(send.data), s.maximum_message_size);
+    -- Called only for one that will not do, as in the functions below.
+    IF (octet_length(send.data) <= s.maximum_message_size) IS NOT TRUE THEN
+        PERFORM tmcp._check_message_size(octet_length(send.data), s.maximum_message_size);
+    END IF;
     RETURN tmcp._send(s, send.id, send.data);
 END
 $$;
@@ -1716,65 +1730,72 @@ AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(send_batch.store);
     number_of_messages constant integer := coalesce(cardinality(send_batch.ids), 0);
-    longest_inline constant integer := (SELECT coalesce(max(octet_length(d)), 0)
-                                        FROM unnest(send_batch.data) AS d WHERE octet_length(d) <= s.inline_limit);
-    -- The head of a frame has 45 bytes at most, and a payload 7999.
-    frames_per_notification constant integer := 7999 / (45 + longest_inline);
+    longest integer;
+    longest_inline integer;
     first_event_id bigint;
+    event_ids bigint[];
+    -- What goes into frames: event ids, streams (0 stands for all, NULL for nobody), their nodes and the messages.
+    frame_event_ids bigint[];
     streams bigint[];
     nodes bigint[];
+    messages ALIAS FOR data;
 BEGIN
-    IF number_of_messages <> coalesce(cardinality(send_batch.data), 0) THEN
+    IF number_of_messages <> coalesce(cardinality(messages), 0) THEN
         RAISE EXCEPTION USING
             ERRCODE = 'TM001',
             MESSAGE = format('%s ids and %s messages do not fit',
-                             number_of_messages, coalesce(cardinality(send_batch.data), 0)),
+                             number_of_messages, coalesce(cardinality(messages), 0)),
             HINT = 'Give one message for each id.';
     ELSIF number_of_messages = 0 THEN
         RETURN '{}'::bigint[];
     END IF;
-    PERFORM tmcp._check_message_size(
-        (SELECT CASE WHEN bool_or(d IS NULL) THEN NULL ELSE max(octet_length(d)) END
-         FROM unnest(send_batch.data) AS d), s.maximum_message_size);
+    SELECT CASE WHEN bool_or(d IS NULL) THEN NULL ELSE max(octet_length(d)) END,
+           coalesce(max(octet_length(d)) FILTER (WHERE octet_length(d) <= s.inline_limit), 0)
+    INTO longest, longest_inline
+    FROM unnest(messages) AS d;
+    PERFORM tmcp._check_message_size(longest, s.maximum_message_size);
 
     first_event_id := tmcp._next_event_ids(number_of_messages);
-    -- 0 stands for all and NULL for nobody.
-    SELECT array_agg(found.stream), array_agg(found.node) INTO streams, nodes
-    FROM (SELECT CASE WHEN m.id IS NULL THEN 0 ELSE st.stream END AS stream, st.node
+    SELECT array_agg(CASE WHEN found.stream IS NOT NULL THEN found.event_id END),
+           array_agg(found.event_id), array_agg(found.stream), array_agg(found.node)
+    INTO event_ids, frame_event_ids, streams, nodes
+    FROM (SELECT first_event_id + m.place - 1 AS event_id,
+                 CASE WHEN m.id IS NULL THEN 0 ELSE st.stream END AS stream, st.node
           FROM unnest(send_batch.ids) WITH ORDINALITY AS m (id, place)
-          LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.id = m.id
+          -- One by one: a plan that was made while there were few streams would go on reading all of them.
+          LEFT JOIN LATERAL (SELECT x.stream, x.node FROM tmcp.streams AS x
+                             WHERE x.store = s.store AND x.id = m.id LIMIT 1) AS st ON true
           ORDER BY m.place) AS found;
 
     INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
-    SELECT first_event_id + m.place - 1, s.store, nullif(m.stream, 0), m.data, r.slot
-    FROM tmcp.rotation AS r, unnest(streams, send_batch.data) WITH ORDINALITY AS m (stream, data, place)
+    SELECT m.event_id, s.store, nullif(m.stream, 0), m.data, r.slot
+    FROM tmcp.rotation AS r, unnest(frame_event_ids, streams, messages) AS m (event_id, stream, data)
     WHERE m.stream IS NOT NULL;
 
-    -- The same frame as tmcp._frame makes, which would cost a call for each message.
-    PERFORM pg_notify(told.channel, told.payload)
-    FROM (SELECT n.channel, packed.payload
-          FROM (SELECT f.node, f.part, string_agg(
-                           concat(first_event_id + f.place - 1, ' ', coalesce(nullif(f.stream, 0)::text, '*'), ' ',
-                                  CASE WHEN octet_length(f.data) <= s.inline_limit
-                                      THEN octet_length(f.data) || E'\n' || f.data ELSE E'-\n' END),
-                           '' ORDER BY f.place) AS payload
-                FROM (SELECT g.*, (row_number() OVER (PARTITION BY g.node ORDER BY g.place) - 1)
-                                  / frames_per_notification AS part
-                      FROM (SELECT m.stream, m.node, m.data, m.place
-                            FROM unnest(streams, nodes, send_batch.data)
-                                WITH ORDINALITY AS m (stream, node, data, place)
-                            WHERE m.node IS NOT NULL
-                            UNION ALL
-                            SELECT m.stream, n.node, m.data, m.place
-                            FROM unnest(streams, send_batch.data) WITH ORDINALITY AS m (stream, data, place)
-                            JOIN tmcp.nodes AS n ON n.store = s.store
-                            WHERE m.stream = 0) AS g) AS f
-                GROUP BY f.node, f.part) AS packed
-          JOIN tmcp.nodes AS n USING (node)
-          ORDER BY packed.node, packed.part) AS told;
+    IF 0 = ANY (streams) THEN
+        -- Each node gets the broadcasts. In the statement below, this would cost the batches without one, too.
+        SELECT array_agg(f.event_id), array_agg(f.stream), array_agg(f.node), array_agg(f.data)
+        INTO frame_event_ids, streams, nodes, messages
+        FROM (SELECT m.event_id, m.stream, coalesce(m.node, n.node) AS node, m.data
+              FROM unnest(frame_event_ids, streams, nodes, messages) AS m (event_id, stream, node, data)
+              LEFT JOIN tmcp.nodes AS n ON m.stream = 0 AND n.store = s.store) AS f;
+    END IF;
+    -- The same frame as tmcp._frame makes, which would cost a call for each message. The head of a frame has 45 bytes at
+    -- most, and a payload 7999.
+    PERFORM pg_notify(n.channel,
+                      array_to_string(told.frames[part:part + 7999 / (45 + longest_inline) - 1], ''))
+    FROM (SELECT f.node, array_agg(f.event_id || CASE WHEN f.stream = 0 THEN ' * ' ELSE ' ' || f.stream || ' ' END
+                                   || CASE WHEN octet_length(f.data) <= s.inline_limit
+                                       THEN octet_length(f.data) || E'\n' || f.data ELSE E'-\n' END) AS frames
+          FROM (SELECT m.event_id, m.stream, m.node, m.data
+                FROM unnest(frame_event_ids, streams, nodes, messages) AS m (event_id, stream, node, data)
+                WHERE m.node IS NOT NULL
+                ORDER BY m.node, m.event_id) AS f
+          GROUP BY f.node) AS told
+    JOIN tmcp.nodes AS n USING (node)
+    CROSS JOIN LATERAL generate_series(1, cardinality(told.frames), 7999 / (45 + longest_inline)) AS part;
 
-    RETURN (SELECT array_agg(CASE WHEN stream IS NOT NULL THEN first_event_id + place - 1 END ORDER BY place)
-            FROM unnest(streams) WITH ORDINALITY AS m (stream, place));
+    RETURN event_ids;
 END
 $$;
 COMMENT ON FUNCTION tmcp.send_batch(text, text[], text[]) IS
@@ -1863,6 +1884,8 @@ CREATE FUNCTION tmcp.fetch_messages(
 ) RETURNS TABLE (event_id bigint, stream bigint, data text, kind text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- With a full log the whole rest of it looks expensive enough to be compiled, for 14 ms a page.
+SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(fetch_messages.store);

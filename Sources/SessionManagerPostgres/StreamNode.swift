@@ -697,10 +697,14 @@ actor StreamNode {
                     StreamMessage(eventID: EventID(rawValue: try row.value(0)), data: try row.value(1))
                 }
                 guard let last = messages.last else { return perform(registry.caughtUp(replay)) }
+                let bytes = messages.reduce(0) { $0 + Int64($1.data.utf8.count) }
                 // No faster than the client reads, so that it can catch up with more than its buffer holds.
                 await stream.controller.waitUntilDrained()
                 metrics.fetched(messages.count)
                 deliver { for message in messages { perform(registry.replayed(message, by: replay)) } }
+                if messages.count < Self.pageCount, bytes < Self.pageBytes {
+                    return perform(registry.caughtUp(replay))
+                }
                 after = last.eventID
                 backoff.reset()
             } catch {
