@@ -3,7 +3,7 @@
 # make installcheck runs its regression and isolation tests on the server that PGHOST, PGPORT, ... name
 # make test         everything that must pass, on a throwaway cluster
 # make sanitize     the tests of the Swift client and managers with the thread, address and leak sanitizers
-# make coverage     which lines of them the tests run; fails below 90 %
+# make coverage     which lines of these the tests run; fails below 90 %
 # make demo         two servers, one database, and messages between them
 # make matrix       the SQL tests, updates, pg_dump and pg_upgrade on PostgreSQL 14 to 18
 # make bench        measures it beside what else one might use; BENCH_JSON=file, BENCH="--full" for the long runs

@@ -105,7 +105,9 @@ let package = Package(
         ),
         .executableTarget(
             name: "stream-holder",
-            dependencies: ["SessionManager", "SessionManagerPostgres", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "SessionManager", "SessionManagerPostgres", .product(name: "Logging", package: "swift-log"),
+            ],
             path: "Tests/StreamHolder",
             swiftSettings: settings
         ),

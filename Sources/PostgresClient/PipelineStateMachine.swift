@@ -70,8 +70,7 @@ struct PipelineStateMachine<CallID: Hashable, Request, Completion, Response> {
         waiting.append(WaitingCall(id: id, request: request, completion: completion))
     }
 
-    /// The request to send now, if there is one. It is to be followed by ``sent(_:preliminaries:)`` or
-    /// ``refused()``.
+    /// The request to send now, if there is one. It is to be followed by ``sent(_:preliminaries:)``.
     func nextRequest() -> Request? {
         guard !isOutputBlocked, isPipelining || sent.isEmpty else { return nil }
         return waiting.first?.request
@@ -87,11 +86,6 @@ struct PipelineStateMachine<CallID: Hashable, Request, Completion, Response> {
             completion: call.completion
         )
         sent.append(entry)
-    }
-
-    /// The next request could not be handed to libpq. Returns whom to tell.
-    mutating func refused() -> Completion? {
-        waiting.popFirst()?.completion
     }
 
     /// Something was read.

@@ -19,9 +19,6 @@ package struct PostgresNotification: ~Copyable {
         handle.pointee.relname.map { String(cString: $0) } ?? ""
     }
 
-    /// The process id of the backend that raised it. Behind a pooler, that of the pooler's connection.
-    package var backendProcessID: Int32 { handle.pointee.be_pid }
-
     /// The payload.
     package var payload: String {
         handle.pointee.extra.map { String(cString: $0) } ?? ""

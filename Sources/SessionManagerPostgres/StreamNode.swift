@@ -466,9 +466,6 @@ actor StreamNode {
     /// What the database calls this node; `nil` while it is about to register anew.
     var number: Int64? { registration?.node }
 
-    /// Whether this process holds the stream.
-    func holds(_ id: String) -> Bool { registry.stream(id: id) != nil }
-
     /// Opens streams, all in one call.
     func attach(_ attachments: [StreamAttachment]) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
         do {

@@ -29,6 +29,24 @@ struct Countdown: MCPHandler {
 }
 // end
 
+struct Library: MCPHandler {
+    let mayRead: @Sendable (_ uri: String, _ principal: String?) async -> Bool
+
+    func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+        throw MCPError.methodNotFound(request.method)
+    }
+
+    // snippet: authorize
+    func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter {
+        var allowed = ChangeFilter(lists: filter.lists)
+        for uri in filter.resources where await mayRead(uri, context.principal) {
+            allowed.resources.append(uri)
+        }
+        return allowed
+    }
+    // end
+}
+
 // snippet: users
 struct User: Sendable {
     var name: String

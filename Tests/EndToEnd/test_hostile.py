@@ -22,6 +22,7 @@ INITIALIZE = {
     "method": "initialize",
     "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "fuzz", "version": "1"}},
 }
+MODERN = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 VALID = [
     INITIALIZE,
     {"jsonrpc": "2.0", "id": 2, "method": "ping"},
@@ -33,6 +34,14 @@ VALID = [
     {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4}},
     {"jsonrpc": "2.0", "id": "AAAAAAAAAAAAAAAAAAAAAA", "result": {}},
     {"jsonrpc": "2.0", "id": 8, "error": {"code": -1, "message": "no"}},
+    {"jsonrpc": "2.0", "id": 9, "method": "server/discover", "params": {"_meta": MODERN}},
+    {"jsonrpc": "2.0", "id": 10, "method": "tools/call", "params": {"_meta": MODERN, "name": "echo", "requestState": "{}"}},
+    {
+        "jsonrpc": "2.0",
+        "id": 11,
+        "method": "subscriptions/listen",
+        "params": {"_meta": MODERN, "notifications": {"toolsListChanged": True, "resourceSubscriptions": ["note://fuzz"]}},
+    },
 ]
 ODD_VALUES = [
     None, True, -1, 0, 1.5, 1e308, 2**63, -(2**63) - 1, "", "\u0000", "\ud800", "\U0010ffff", "x" * 300, [], {}, [[]],
@@ -51,6 +60,7 @@ ODD_FIELDS = [
     "Transfer-Encoding: gzip, chunked", "Expect: 100-continue", "Connection: upgrade\r\nUpgrade: h2c",
     "Content-Type: text/plain", "Accept: text/plain", "Accept: */*;q=0", "X: a\rX-Injected: 1", "X: a\nX-Injected: 1",
     "X: \x00", "X : 1", " folded", "MCP-Session-Id: a\r\nMCP-Session-Id: b", "MCP-Session-Id: /", "MCP-Session-Id: \u00e9",
+    "MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: =?base64?*?=", "Mcp-Param-X: =?base64?",
     "Authorization: Bearer x", "Cookie: " + "c" * 5000, "X-Long: " + "x" * 100_000, "Host: evil.example", "Host: ",
 ]
 METHODS = ["POST"] * 12 + ["GET", "GET", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH", "TRACE", "CONNECT", "", "PO ST", "post"]
@@ -68,6 +78,7 @@ class Fuzzer:
         self.address = ("127.0.0.1", port)
         self.initialize = initialize
         self.sessions = [initialize(), initialize(), "unknown"]
+        self.fields = []
         self.statuses = {}
         self.wrong = []
 
@@ -96,6 +107,8 @@ class Fuzzer:
         if chance < 0.26:
             return b" " * (5 * 1024 * 1024)
         message = self.random.choice(VALID)
+        if "_meta" in message.get("params", {}):
+            self.fields = ["MCP-Protocol-Version: 2026-07-28", f"Mcp-Method: {message['method']}", "Mcp-Name: echo"]
         if chance < 0.85:
             message = self.mutated(message)
         if chance < 0.35:
@@ -107,6 +120,7 @@ class Fuzzer:
 
     def request(self):
         session = self.random.choice(self.sessions)
+        self.fields = []
         body = self.body()
         path = self.random.choice(PATHS).replace("%s", session)
         lines = [f"{self.random.choice(METHODS)} {path} HTTP/1.1", "Host: localhost"]
@@ -120,6 +134,7 @@ class Fuzzer:
             lines.append(f"Content-Length: {len(body)}")
         if self.random.random() < 0.4:
             lines.append("Connection: close")
+        lines += [field for field in self.fields if self.random.random() < 0.97]
         while self.random.random() < 0.25:
             lines.append(self.random.choice(ODD_FIELDS).replace("%s", session))
         return "\r\n".join(lines).encode(errors="surrogatepass") + b"\r\n\r\n" + body

@@ -16,6 +16,21 @@ import Testing
         var body: String?
 
         var testDescription: String { says }
+
+        func check(_ reply: TestConnection.Reply) {
+            #expect(reply.status == status)
+            for (name, value) in headers {
+                if value == "*" {
+                    #expect(reply.headers[name] != nil)
+                } else {
+                    #expect(reply.headers[name] == value)
+                }
+            }
+            if let body {
+                if body.isEmpty { #expect(reply.body.isEmpty) } else { #expect(reply.body.contains(body)) }
+            }
+            #expect(!reply.body.contains("hunter2"))
+        }
     }
 
     static let json = "Content-Type: application/json\r\n"
@@ -359,19 +374,7 @@ import Testing
     func rule(_ rule: Rule) async throws {
         try await TestServer.run { server in
             let session = try await server.startSession()
-            let reply = try await server.exchange(rule.request.replacing("SESSION", with: session))
-            #expect(reply.status == rule.status)
-            for (name, value) in rule.headers {
-                if value == "*" {
-                    #expect(reply.headers[name] != nil)
-                } else {
-                    #expect(reply.headers[name] == value)
-                }
-            }
-            if let body = rule.body {
-                if body.isEmpty { #expect(reply.body.isEmpty) } else { #expect(reply.body.contains(body)) }
-            }
-            #expect(!reply.body.contains("hunter2"))
+            rule.check(try await server.exchange(rule.request.replacing("SESSION", with: session)))
         }
     }
 

@@ -172,7 +172,7 @@ import Testing
         let store = InMemorySessionStore()
         let info = InMemoryInfoSessionManager(store: store)
         let base = InMemoryStreamSessionManager(store: store)
-        let streams = EndingStreams(base: base) { id in _ = try? await info.delete(id, principal: nil) }
+        let streams = EndingStreams(base: base) { id, _ in _ = try? await info.delete(id, principal: nil) }
         try await TestServer.run(store: store, streams: streams) { server in
             let session = try await server.startSession()
             #expect(try await server.exchange(TestServer.get(session: session)).status == 404)
@@ -488,14 +488,14 @@ struct SpyStreams: StreamSessionManager {
 /// Does something between the moment when a stream is asked for and the moment when it is opened.
 struct EndingStreams: StreamSessionManager {
     let base: InMemoryStreamSessionManager
-    let beforeOpening: @Sendable (String) async -> Void
+    let beforeOpening: @Sendable (String, any StreamController) async -> Void
 
     func create(
         _ id: String,
         controller: any StreamController,
         options: StreamOptions
     ) async throws(SessionManagerError) -> StreamOpening {
-        await beforeOpening(id)
+        await beforeOpening(id, controller)
         return try await base.create(id, controller: controller, options: options)
     }
 
@@ -515,7 +515,7 @@ struct EndingStreams: StreamSessionManager {
         filter: ChangeFilter,
         principal: String?
     ) async throws(SessionManagerError) -> EventID {
-        await beforeOpening(id)
+        await beforeOpening(id, controller)
         return try await base.listen(id, controller: controller, filter: filter, principal: principal)
     }
 

@@ -38,10 +38,50 @@ struct TestHandler: MCPHandler {
             } catch ClientRequestError.timedOut {
                 return "timed out"
             }
+        case "tools/call": return try await callTool(request, context)
+        case "tools/list": return ["tools": []]
+        case "resources/read": throw MCPError.resourceNotFound(request.params["uri"]?.string ?? "")
+        case "need-sampling": throw MCPError.missingClientCapability(["sampling": [:]])
+        case "log":
+            for level in ["debug", "error"] {
+                try await context.notify(
+                    MCPNotification(method: "notifications/message", params: ["level": .string(level), "data": "x"])
+                )
+            }
+            return [:]
         case "subscribe":
             try await context.subscribe(to: request.params["uri"]?.string ?? "")
             return [:]
         default: throw MCPError.methodNotFound(request.method)
+        }
+    }
+
+    /// Everybody may hear of lists but prompts, and of what is not secret.
+    func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter {
+        if context.principal == "banned" { throw MCPError.invalidParams("no") }
+        var allowed = ChangeFilter(
+            lists: filter.lists.subtracting([.prompts]),
+            resources: filter.resources.filter { !$0.contains("secret") || context.principal == "alice" }
+        )
+        // More than was asked for does not count.
+        allowed.lists.insert(.resources)
+        allowed.resources.append("note://unasked")
+        return allowed
+    }
+
+    private func callTool(_ request: MCPRequest, _ context: MCPContext) async throws -> JSONValue {
+        let arguments = request.params["arguments"]
+        switch request.params["name"] {
+        case "region":
+            for name in ["Region", "Count", "Exact"] {
+                try context.requireParameterHeader(name, matches: arguments?[name.lowercased()])
+            }
+            return ["content": []]
+        case "two-questions":
+            let name = try await context.request("elicitation/create", params: ["message": "name?"])
+            let colour = try await context.request("elicitation/create", params: ["message": "colour?"])
+            return ["content": [name, colour]]
+        default: return ["content": [], "name": request.params["name"] ?? .null]
         }
     }
 

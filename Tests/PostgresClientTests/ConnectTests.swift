@@ -31,6 +31,31 @@ struct ConnectTests {
         return [kind.asciiValue ?? 0] + (0..<4).map { UInt8(truncatingIfNeeded: length >> (24 - 8 * $0)) } + body
     }
 
+    @Test("A server that the connection string does not name is the environment's, as for psql")
+    func environment() async throws {
+        // Tests/cluster/with-cluster sets PGHOST and the like, too.
+        let configuration = try ConnectionConfiguration(connectionString: "application_name=environment")
+        try await withEventLoop { loop in
+            let connection = try await PostgresConnection.connect(
+                configuration: configuration,
+                on: loop,
+                logger: TestDatabase.logger
+            )
+            let local: Bool = try await connection.query("SELECT inet_server_addr() IS NULL").value()
+            #expect(local, "over the unix socket of PGHOST")
+            await connection.close()
+        }
+    }
+
+    @Test("Every address of a host is tried, and the error tells of each")
+    func everyAddress() async throws {
+        // Nobody listens on a port of this host's, so none of its addresses answers.
+        let port = try SocketServer { _ in }.port
+        let error = try await failure("host=localhost port=\(port)")
+        #expect(error.code == .connectFailed)
+        #expect(error.message.contains("127.0.0.1") && error.message.contains("\(port)"), "\(error.debugDescription)")
+    }
+
     @Test("A port that nobody listens on is an error that names the server")
     func closedPort() async throws {
         let port = try SocketServer { _ in }.port

@@ -19,10 +19,7 @@ struct Example {
             try await info.addSubscription("session-1", uri: "note://plan", principal: nil)
 
             // In any process:
-            try await streams.publish(
-                "note://plan",
-                data: #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://plan"}}"#
-            )
+            try await streams.resourceUpdated("note://plan")
 
             for await message in messages {
                 print("id: \(message.eventID)\ndata: \(message.data)\n")

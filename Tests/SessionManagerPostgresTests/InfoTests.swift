@@ -1,3 +1,4 @@
+import PostgresClient
 import SessionManager
 import Testing
 
@@ -25,11 +26,12 @@ struct InfoTests {
             #expect(try await infos[1].getLogLevel("a", principal: nil) == nil)
             try await infos[1].setLogLevel("a", .warning, principal: nil)
             try await infos[1].setClientCapabilities("a", ["roots": [:]], principal: nil)
+            try await infos[0].setClientInfo("a", ["name": "renamed"], principal: nil)
             let metadata = try await infos[0].metadata("a", principal: nil)
             #expect(
                 metadata
                     == SessionMetadata(
-                        clientInfo: clientInfo,
+                        clientInfo: ["name": "renamed"],
                         clientCapabilities: ["roots": [:]],
                         logLevel: .warning,
                         protocolVersion: "2025-11-25"
@@ -73,12 +75,32 @@ struct InfoTests {
         let info = PostgresInfoSessionManager(configuration: database.configuration, logger: database.logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await info.run() }
+            try await info.waitUntilReady()
             try await info.addSubscription("a", uri: "note://x", principal: nil)
             try await info.addSubscription("a", uri: "note://x", principal: nil)
             #expect(try await info.getSubscriptions("note://x") == ["a"])
             try await info.removeSubscription("a", uri: "note://x", principal: nil)
             #expect(try await info.getSubscriptions("note://x") == [])
             group.cancelAll()
+        }
+    }
+
+    @Test("that others have written, and that JSON here cannot hold, is an error and no crash")
+    func foreignMetadata() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers(1) { managers in
+            let info = PostgresInfoSessionManager(sharing: managers[0])
+            // PostgreSQL takes a number of any size.
+            try await database.query(
+                "SELECT tmcp.set_client_info($1, 'a', '{\"version\": 1e999}')",
+                [.text(database.store)]
+            )
+            let error = await #expect(throws: SessionManagerError.self) {
+                try await info.getClientInfo("a", principal: nil)
+            }
+            #expect(error?.code == .database)
+            try await info.setClientInfo("a", ["name": "x"], principal: nil)
+            #expect(try await info.getClientInfo("a", principal: nil) == ["name": "x"])
         }
     }
 }

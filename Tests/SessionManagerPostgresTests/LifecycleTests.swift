@@ -119,6 +119,24 @@ struct LifecycleTests {
         }
     }
 
+    @Test("A service group runs both managers on one connection, and stops both")
+    func bothAsServices() async throws {
+        let database = try TestDatabase()
+        let streams = PostgresStreamSessionManager(configuration: database.configuration, logger: database.logger)
+        let info = PostgresInfoSessionManager(sharing: streams)
+        let group = ServiceGroup(configuration: .init(services: [streams, info], logger: database.logger))
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { try await group.run() }
+            try await info.waitUntilReady()
+            try await info.setLogLevel("a", .info, principal: nil)
+            #expect(try await info.getLogLevel("a", principal: nil) == .info)
+            await group.triggerGracefulShutdown()
+            try await tasks.waitForAll()
+        }
+        let error = await #expect(throws: SessionManagerError.self) { try await info.getLogLevel("a", principal: nil) }
+        #expect(error?.code == .notRunning)
+    }
+
     @Test("Sends that wait when it stops are done or refused, and none is left waiting")
     func stopWhileSending() async throws {
         let database = try TestDatabase()

@@ -5,6 +5,8 @@ import SessionManagerPostgres
 enum Backend: String, CaseIterable, Sendable {
     case memory
     case postgres
+    /// With PgBouncer before the connection for calls.
+    case pooledPostgres
 
     /// Runs `body` with the managers of two processes.
     func with(
@@ -21,6 +23,17 @@ enum Backend: String, CaseIterable, Sendable {
             let database = try TestDatabase()
             try await database.withManagers { managers in
                 try await body(managers, managers.map { PostgresInfoSessionManager(sharing: $0) })
+            }
+        case .pooledPostgres:
+            let database = try TestDatabase()
+            try await Pooler.with(database) { url in
+                try await database.withManagers(
+                    configure: {
+                        $1.connectionString = url
+                        $1.listenerConnectionString = database.url
+                    },
+                    { managers in try await body(managers, managers.map { PostgresInfoSessionManager(sharing: $0) }) }
+                )
             }
         }
     }

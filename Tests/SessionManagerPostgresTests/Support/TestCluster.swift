@@ -62,6 +62,20 @@ actor TestCluster {
         try await run("\"$TMCP_AS_SERVER\" pg_ctl restart --silent --wait --mode=\(mode) --log=\"$TMCP_SERVER_LOG\"")
     }
 
+    /// Has the server take encrypted connections alone, as `localhost`, and returns the file with its certificate.
+    func requireTLS() async throws -> String {
+        try await run(
+            """
+            "$TMCP_AS_SERVER" openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
+                -addext subjectAltName=DNS:localhost -keyout server.key -out server.crt >/dev/null 2>&1 &&
+            psql --quiet --command="ALTER SYSTEM SET ssl = on" &&
+            sed -i 's/^host /hostssl /' "$PGDATA/pg_hba.conf"
+            """
+        )
+        try await restart(mode: "fast")
+        return try await run("echo \"$PGDATA/server.crt\"")
+    }
+
     /// Makes a standby, which confirms every commit of durability `full`, and returns its port.
     func addStandby() async throws -> String {
         try await run(

@@ -1,0 +1,58 @@
+import Foundation
+import SessionManager
+import Testing
+
+@Suite("A JSON value")
+struct JSONValueTests {
+    @Test(
+        "keeps what it does not know through a round trip",
+        arguments: [
+            #"{"a":[1,-2.5,true,false,null,"x"],"b":{}}"#, "[]", "null", #""\u0000""#, "9223372036854775807", "1e300",
+        ]
+    )
+    func roundTrip(text: String) throws {
+        let value = try JSONValue(parsing: Data(text.utf8))
+        #expect(try JSONValue(parsing: Data(value.text.utf8)) == value)
+    }
+
+    @Test("is written in one way: members in order, slashes as they are, no spaces")
+    func text() {
+        let value: JSONValue = ["z": 1, "a": ["http://x/"], "m": [nil, true, 0.5]]
+        #expect(value.text == #"{"a":["http://x/"],"m":[null,true,0.5],"z":1}"#)
+        #expect(JSONValue.number(.infinity).text == "null")
+    }
+
+    @Test("refuses what is no JSON", arguments: ["", "{", "nul", "{'a': 1}", "\u{FEFF}"])
+    func refused(text: String) {
+        #expect(throws: (any Error).self) { try JSONValue(parsing: Data(text.utf8)) }
+    }
+
+    @Test("gives what it is asked for if it is that, and nothing otherwise")
+    func accessors() {
+        let value: JSONValue = ["string": "x", "integer": 1, "array": [true], "object": ["a": nil], "number": 1.5]
+        #expect(value["string"]?.string == "x" && value["integer"]?.string == nil)
+        #expect(value["integer"]?.integer == 1 && value["number"]?.integer == nil)
+        #expect(value["array"]?.array == [true] && value["object"]?.array == nil)
+        #expect(value["object"]?.object == ["a": .null] && value["array"]?.object == nil)
+        #expect(value["missing"] == nil && value["string"]?["x"] == nil)
+    }
+}
+
+@Suite("An error of a session manager")
+struct SessionManagerErrorTests {
+    @Test("tells a log its code and SQLSTATE, and nothing that came from a client; a developer everything")
+    func redaction() {
+        let error = SessionManagerError(
+            .streamHeld,
+            "stream 'secret' is open",
+            sqlState: "TM003",
+            detail: "since secret o'clock",
+            hint: "Wait."
+        )
+        #expect("\(error)" == "SessionManagerError(streamHeld, SQLSTATE TM003)")
+        let everything = String(reflecting: error)
+        for part in ["streamHeld", "TM003", "stream 'secret' is open", "since secret o'clock", "Hint: Wait."] {
+            #expect(everything.contains(part))
+        }
+    }
+}
