@@ -7,6 +7,7 @@ struct ExtensionContestant: Contestant {
     private let streams: PostgresStreamSessionManager
     private let sessions: PostgresInfoSessionManager
     private let reception: Reception
+    private let buffers = Buffers()
 
     init(databaseURL: String, reception: Reception) async throws {
         streams = PostgresStreamSessionManager(
@@ -25,12 +26,11 @@ struct ExtensionContestant: Contestant {
         try await each(ids) { try await streams.create($0, controller: reception) }
     }
 
-    func openWithReaders(_ ids: [String]) async throws {
+    func openWithBuffers(_ ids: [String]) async throws {
         try await each(ids) {
             let messages = MessageStream()
             try await streams.create($0, controller: messages.controller)
-            // Ends with the process.
-            Task { for await message in messages { _ = reception.enqueue(message) } }
+            await buffers.keep(messages)
         }
     }
 
@@ -68,4 +68,10 @@ struct ExtensionContestant: Contestant {
             try await group.waitForAll()
         }
     }
+}
+
+/// The buffers that nobody reads.
+private actor Buffers {
+    private var all: [MessageStream] = []
+    func keep(_ buffer: MessageStream) { all.append(buffer) }
 }

@@ -146,11 +146,13 @@ extension Runner {
             let worker = field.workers[0]
             let before = try worker.ask("memory")[0]
             let share = field.streams / Int64(field.workers.count)
-            try field.askAll("open-with-readers") { [$0 * share, share] }
+            try worker.ask("open-with-buffers", field.streams, share)
             let opened = try worker.ask("memory")[0]
             let perStream = Double(opened - before) / Double(share)
+            try worker.ask("detach", field.streams, share)
+            _ = try field.open()
             report.row(
-                "memory for each open stream",
+                "memory for each open stream, with its buffer",
                 unit: "bytes",
                 value: perStream,
                 target: "< 4096",

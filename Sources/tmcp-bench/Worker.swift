@@ -50,8 +50,8 @@ struct Worker {
         case "open":
             try await each(ids(numbers)) { try await $0.open($1) }
             return [start, monotonicNanoseconds()]
-        case "open-with-readers":
-            try await each(ids(numbers)) { try await $0.openWithReaders($1) }
+        case "open-with-buffers":
+            try await each(ids(numbers)) { try await $0.openWithBuffers($1) }
         case "subscribe":
             try await contestants[0].subscribe(ids(numbers), to: "note://plan")
         case "send":
