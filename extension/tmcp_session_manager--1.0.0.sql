@@ -1102,8 +1102,11 @@ CREATE FUNCTION tmcp.attach_batch(
 ) RETURNS TABLE (place bigint, state text, stream bigint, event_id bigint, replay_after bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Else every call makes its plans anew, which is most of the time that one stream takes.
+-- Else every call makes its plans anew, which is most of the time that one stream takes. Plans are kept from when a table
+-- was empty; there is nothing here that is to be read from end to end.
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
@@ -1408,6 +1411,8 @@ CREATE FUNCTION tmcp.replay(
 ) RETURNS TABLE (event_id bigint, data text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- As in tmcp.attach_batch.
+SET enable_seqscan = off
 SET jit = off
 AS $$
 DECLARE
@@ -1680,8 +1685,10 @@ COMMENT ON FUNCTION tmcp._log(tmcp.stores, tmcp.log_level, text) IS
 CREATE FUNCTION tmcp.send_batch(store text, ids text[], data text[]) RETURNS bigint[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- A plan for the very arrays of a call would cost more than it saves.
+-- A plan for the very arrays of a call would cost more than it saves. The others as in tmcp.attach_batch.
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(send_batch.store);

@@ -152,8 +152,11 @@ CREATE FUNCTION tmcp.attach_batch(
 ) RETURNS TABLE (place bigint, state text, stream bigint, event_id bigint, replay_after bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- Else every call makes its plans anew, which is most of the time that one stream takes.
+-- Else every call makes its plans anew, which is most of the time that one stream takes. Plans are kept from when a table
+-- was empty; there is nothing here that is to be read from end to end.
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(attach_batch.store);
@@ -458,6 +461,8 @@ CREATE FUNCTION tmcp.replay(
 ) RETURNS TABLE (event_id bigint, data text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- As in tmcp.attach_batch.
+SET enable_seqscan = off
 SET jit = off
 AS $$
 DECLARE

@@ -161,8 +161,10 @@ COMMENT ON FUNCTION tmcp._log(tmcp.stores, tmcp.log_level, text) IS
 CREATE FUNCTION tmcp.send_batch(store text, ids text[], data text[]) RETURNS bigint[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
--- A plan for the very arrays of a call would cost more than it saves.
+-- A plan for the very arrays of a call would cost more than it saves. The others as in tmcp.attach_batch.
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(send_batch.store);

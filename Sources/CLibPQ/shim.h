@@ -1,4 +1,5 @@
-// libpq, and the two Linux headers of the event loop that Glibc's module map leaves out.
+// libpq, and the Linux headers of the event loop and the benchmark that Glibc's module map leaves out.
 #include <libpq-fe.h>
+#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

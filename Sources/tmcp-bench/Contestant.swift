@@ -2,6 +2,8 @@
 protocol Contestant: Sendable {
     /// Opens the streams, all that the design can at the same time. Their messages go to the ``Reception``.
     func open(_ ids: [String]) async throws
+    /// Opens streams as a server does, each with a buffer of its own. Nobody reads them: who does is the connection.
+    func openWithBuffers(_ ids: [String]) async throws
     /// Sends to one stream, in whichever process it is open.
     func send(_ id: String, _ data: String) async throws
     /// Sends to every open stream.
@@ -21,6 +23,7 @@ protocol Contestant: Sendable {
 }
 
 extension Contestant {
+    func openWithBuffers(_ ids: [String]) async throws { throw Unsupported() }
     func broadcast(_ data: String) async throws { throw Unsupported() }
     func subscribe(_ ids: [String], to uri: String) async throws { throw Unsupported() }
     func publish(_ uri: String, _ data: String) async throws { throw Unsupported() }

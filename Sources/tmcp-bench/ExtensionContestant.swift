@@ -7,6 +7,7 @@ struct ExtensionContestant: Contestant {
     private let streams: PostgresStreamSessionManager
     private let sessions: PostgresInfoSessionManager
     private let reception: Reception
+    private let buffers = Buffers()
 
     init(databaseURL: String, reception: Reception) async throws {
         streams = PostgresStreamSessionManager(
@@ -23,6 +24,17 @@ struct ExtensionContestant: Contestant {
 
     func open(_ ids: [String]) async throws {
         try await each(ids) { try await streams.create($0, controller: reception) }
+    }
+
+    func openWithBuffers(_ ids: [String]) async throws {
+        // Not all at once: what opening a stream needs for a moment would lie between what stays.
+        for start in stride(from: 0, to: ids.count, by: 100) {
+            try await each(Array(ids[start..<min(start + 100, ids.count)])) {
+                let messages = MessageStream()
+                try await streams.create($0, controller: messages.controller)
+                await buffers.keep(messages)
+            }
+        }
     }
 
     func send(_ id: String, _ data: String) async throws {
@@ -59,4 +71,10 @@ struct ExtensionContestant: Contestant {
             try await group.waitForAll()
         }
     }
+}
+
+/// The buffers that nobody reads.
+private actor Buffers {
+    private var all: [MessageStream] = []
+    func keep(_ buffer: MessageStream) { all.append(buffer) }
 }

@@ -137,7 +137,7 @@ extension Runner {
         try field.workers[1].tell("large", [seconds, field.streams - 2, perSecond])
         try field.workers[0].ask("ping", seconds * 400, field.streams - 1)
         _ = try field.workers[1].answer()
-        return try measured(field.workers[1]).high
+        return try measured(field.workers[1], of: seconds * 400).high
     }
 
     /// What a stream, and what messages leave, in the memory of a process.
@@ -145,11 +145,14 @@ extension Runner {
         try await withExtension { field, _ in
             let worker = field.workers[0]
             let before = try worker.ask("memory")[0]
-            _ = try field.open()
+            let share = field.streams / Int64(field.workers.count)
+            try worker.ask("open-with-buffers", field.streams, share)
             let opened = try worker.ask("memory")[0]
-            let perStream = Double(opened - before) / Double(field.streams / 2)
+            let perStream = Double(opened - before) / Double(share)
+            try worker.ask("detach", field.streams, share)
+            _ = try field.open()
             report.row(
-                "memory for each open stream",
+                "memory for each open stream, with its buffer",
                 unit: "bytes",
                 value: perStream,
                 target: "< 4096",

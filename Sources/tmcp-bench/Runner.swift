@@ -97,13 +97,18 @@ final class Runner {
         let other = field.workers[field.workers.count - 1]
         try other.ask("reset", 1)
         try field.workers[0].ask("ping", count, field.streams - 1)
-        return try measured(other)
+        return try measured(other, of: count)
     }
 
-    func measured(_ worker: WorkerProcess) throws -> (median: Double, high: Double) {
-        usleep(20_000)
-        let answer = try worker.ask("latencies")
-        guard answer[2] > 0 else { return (.nan, .nan) }
+    /// What the messages of the usual size took, once so many have arrived.
+    func measured(_ worker: WorkerProcess, of count: Int64) throws -> (median: Double, high: Double) {
+        let deadline = monotonicNanoseconds() + 60_000_000_000
+        var answer = try worker.ask("latencies")
+        while answer[2] < count, monotonicNanoseconds() < deadline {
+            usleep(2_000)
+            answer = try worker.ask("latencies")
+        }
+        guard answer[2] > 0, answer[2] >= count else { return (.nan, .nan) }
         return (Double(answer[0]) / 1e6, Double(answer[1]) / 1e6)
     }
 

@@ -1,3 +1,4 @@
+import CLibPQ
 import Foundation
 import Logging
 
@@ -49,6 +50,8 @@ struct Worker {
         case "open":
             try await each(ids(numbers)) { try await $0.open($1) }
             return [start, monotonicNanoseconds()]
+        case "open-with-buffers":
+            try await each(ids(numbers)) { try await $0.openWithBuffers($1) }
         case "subscribe":
             try await contestants[0].subscribe(ids(numbers), to: "note://plan")
         case "send":
@@ -172,7 +175,9 @@ struct Worker {
         }
     }
 
+    /// What is in use; what opening thousands of streams at once has left to be used again is given back before.
     private func residentBytes() throws -> Int64 {
+        malloc_trim(0)
         let fields = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")
         return (Int64(fields[1]) ?? 0) * Int64(sysconf(Int32(_SC_PAGESIZE)))
     }
