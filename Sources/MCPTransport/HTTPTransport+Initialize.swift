@@ -10,7 +10,7 @@ extension HTTPTransport {
     func start(_ request: MCPRequest, caller: MCPCaller, logger: Logger) async throws(Refusal) -> Response {
         let greeting: Greeting
         do throws(MCPError) {
-            greeting = try Greeting(request, served: ProtocolVersion.withSessions)
+            greeting = try Greeting(request, served: HTTPTransport.versionsWithSessions)
         } catch {
             return HTTPTransport.jsonResponse(MCPText.error(error, id: request.id))
         }

@@ -9,6 +9,8 @@ struct ActiveSession: Sendable {
 }
 
 extension HTTPTransport {
+    static let versionsWithSessions = ProtocolVersion.streamableHTTP.filter(\.hasSessions)
+
     /// The session that the headers name.
     func activeSession(of request: Request, caller: MCPCaller) async throws(Refusal) -> ActiveSession {
         let requested = try protocolVersion(of: request)
@@ -31,7 +33,7 @@ extension HTTPTransport {
 
     private func protocolVersion(of request: Request) throws(Refusal) -> ProtocolVersion? {
         guard let text = try RequestHead.single(.mcpProtocolVersion, in: request.headers) else { return nil }
-        guard let version = ProtocolVersion(rawValue: text), ProtocolVersion.withSessions.contains(version) else {
+        guard let version = ProtocolVersion(rawValue: text), HTTPTransport.versionsWithSessions.contains(version) else {
             throw Refusal(.badRequest, .unsupportedProtocolVersion(text))
         }
         return version

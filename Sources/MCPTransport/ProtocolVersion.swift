@@ -20,8 +20,8 @@ public enum ProtocolVersion: String, Sendable, Hashable, CaseIterable, Comparabl
     /// The revisions that Streamable HTTP serves.
     public static let streamableHTTP = allCases.filter { $0 >= .march2025 }
 
-    /// The revisions of Streamable HTTP that have sessions, which begin with `initialize`.
-    static let withSessions = streamableHTTP.filter(\.hasSessions)
+    /// The revisions that have sessions, which begin with `initialize`.
+    static let withSessions = allCases.filter(\.hasSessions)
 
     /// Whether clients of the revision begin a session with `initialize`. The specification calls those that do
     /// legacy, and the others modern.

@@ -70,7 +70,7 @@ extension SSETransport {
         messages.inFlight.perform {
             let answer: String
             do {
-                let greeting = try Greeting(request, served: ProtocolVersion.allCases)
+                let greeting = try Greeting(request, served: ProtocolVersion.withSessions)
                 let greeted = ActiveSession(
                     id: session.id,
                     metadata: greeting.metadata,

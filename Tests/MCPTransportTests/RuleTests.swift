@@ -54,6 +54,13 @@ import Testing
             body: #""protocolVersion":"2025-11-25""#
         ),
         Rule(
+            says: "initialize with a revision that has no sessions is offered the latest that has them",
+            request: TestServer.post(TestServer.initialize(version: "2026-07-28")),
+            status: 200,
+            headers: ["mcp-session-id": "*"],
+            body: #""protocolVersion":"2025-11-25""#
+        ),
+        Rule(
             says: "initialize with an older revision gets it",
             request: TestServer.post(TestServer.initialize(version: "2025-03-26")),
             status: 200,

@@ -47,6 +47,16 @@ import Testing
         }
     }
 
+    @Test("A client that asks for a revision without sessions is offered the latest that has them")
+    func revisionWithoutSessions() async throws {
+        try await TestServer.run { server in
+            let (connection, endpoint) = try await SSETransportTests.open(server)
+            let initialize = TestServer.initialize(version: "2026-07-28")
+            _ = try await server.exchange(SSETransportTests.post(initialize, to: endpoint))
+            #expect(try await connection.message()?.data.contains(#""protocolVersion":"2025-11-25""#) == true)
+        }
+    }
+
     @Test("Messages before the answer, broadcasts and questions to the client travel on the one stream")
     func oneStream() async throws {
         try await TestServer.run { server in

@@ -45,7 +45,7 @@ struct PausedProcessTests {
             signal(SIGCONT)
             await process.closeInput()
             try await read { $0.closings.count == count }
-            await process.waitUntilExit()
+            #expect(await process.waitUntilExit() == 0, "a sanitizer's report, for instance")
         }
     }
 

@@ -25,17 +25,67 @@ struct SeededGenerator: RandomNumberGenerator {
 
 @Suite("Random operations on several processes at once", .serialized, .timeLimit(.minutes(3)))
 struct PropertyTests {
+    /// What a client saw of one stream.
+    private struct Life {
+        /// Everything after this event is expected.
+        var start: EventID
+        var messages: [StreamMessage] = []
+        var isOver = false
+    }
+
+    /// One MCP client without a session: it listens for changes, reads, and listens anew when its stream has ended.
+    private actor Listener {
+        let id: String
+        private let managers: [PostgresStreamSessionManager]
+        private var random: SeededGenerator
+        private(set) var lives: [Life] = []
+
+        init(id: String, managers: [PostgresStreamSessionManager], seed: UInt64) {
+            self.id = id
+            self.managers = managers
+            random = SeededGenerator(seed: seed)
+        }
+
+        /// Lives until it reads the message that ends the test.
+        func run() async throws {
+            while try await live() {}
+        }
+
+        private func live() async throws -> Bool {
+            let stream = MessageStream(byteLimit: 40_000)
+            let manager = managers[Int.random(in: 0..<managers.count, using: &random)]
+            let name = "\(id) \(random.next())"
+            do throws(SessionManagerError) {
+                let start = try await manager.listen(
+                    name,
+                    controller: stream.controller,
+                    filter: ChangeFilter(lists: [.tools], resources: ["note://0"]),
+                    principal: nil
+                )
+                lives.append(Life(start: start))
+            } catch {
+                guard error.code == .unreachable || error.code == .outcomeUnknown else { throw error }
+                return true
+            }
+            var patience = Int.random(in: 1...40, using: &random)
+            for await message in stream {
+                lives[lives.count - 1].messages.append(message)
+                if message.data == "end" { return false }
+                patience -= 1
+                if patience == 0 {
+                    try await manager.detach(name)
+                    break
+                }
+            }
+            lives[lives.count - 1].isOver = true
+            return true
+        }
+    }
+
     /// One MCP client: it opens its stream, reads, goes away, and comes back, here or elsewhere, where it left off.
     ///
     /// What it saw is a list of lives: a stream that was deleted and opened again is another one.
     private actor Client {
-        struct Life {
-            /// Everything after this event is expected.
-            var start: EventID
-            var messages: [StreamMessage] = []
-            var isOver = false
-        }
-
         let id: String
         private let managers: [PostgresStreamSessionManager]
         private var random: SeededGenerator
@@ -105,6 +155,8 @@ struct PropertyTests {
     private actor Model {
         /// By event id, the message and the stream that it was for; `nil` for all.
         private(set) var sent: [EventID: (data: String, stream: String?)] = [:]
+        /// The events that are also for those who listen.
+        private(set) var changes: Set<EventID> = []
         private(set) var attempted: Set<String> = []
 
         private(set) var deletions: [String: Int] = [:]
@@ -126,6 +178,7 @@ struct PropertyTests {
 
         func attemptDeletion(_ id: String) { deletions[id, default: 0] += 1 }
         func sent(_ eventID: EventID, _ data: String, to stream: String?) { sent[eventID] = (data, stream) }
+        func changed(_ eventID: EventID) { changes.insert(eventID) }
     }
 
     private struct Sender {
@@ -153,7 +206,15 @@ struct PropertyTests {
                 let id = ids[Int.random(in: 0..<ids.count, using: &random)]
                 await model.attemptDeletion(id)
                 try await manager.delete(id)
-            case 2..<12:
+            case 2..<8:
+                if Bool.random(using: &random) { data += String(repeating: "x", count: 9_000) }
+                await model.attempt(data)
+                let lists = ServerList.allCases
+                let list = lists[Int.random(in: 0..<lists.count, using: &random)]
+                let eventID = try await manager.broadcast(list, data: data)
+                await model.sent(eventID, data, to: nil)
+                if list == .tools { await model.changed(eventID) }
+            case 8..<12:
                 await model.attempt(data)
                 if case .sent(let eventID) = try await manager.send(nil, data: data).first {
                     await model.sent(eventID, data, to: nil)
@@ -186,6 +247,7 @@ struct PropertyTests {
             var random = SeededGenerator(seed: seed)
             let ids = (0..<8).map { "s\($0)" }
             let clients = ids.map { Client(id: $0, managers: managers, seed: random.next()) }
+            let listeners = (0..<4).map { Listener(id: "l\($0)", managers: managers, seed: random.next()) }
             let model = Model()
             let info = PostgresInfoSessionManager(sharing: managers[0])
             for (index, id) in ids.enumerated() {
@@ -193,6 +255,7 @@ struct PropertyTests {
             }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for client in clients { group.addTask { try await client.run() } }
+                for listener in listeners { group.addTask { try await listener.run() } }
                 let senders = (0..<4).map { index in
                     Sender(
                         name: "m\(index)",
@@ -211,14 +274,26 @@ struct PropertyTests {
                 // A stream that was deleted last is not there to end until its client has come back.
                 for (id, client) in zip(ids, clients) {
                     group.addTask {
-                        while await client.lives.last?.messages.last?.data != "end" {
+                        while !Task.isCancelled, await client.lives.last?.messages.last?.data != "end" {
                             _ = try? await managers[0].send([id], data: "end")
+                        }
+                    }
+                }
+                for listener in listeners {
+                    group.addTask {
+                        while !Task.isCancelled, await listener.lives.last?.messages.last?.data != "end" {
+                            _ = try? await managers[0].broadcast(.tools, data: "end")
                         }
                     }
                 }
                 try await group.waitForAll()
             }
-            for client in clients { await Self.check(client.lives, client.id, model) }
+            for listener in listeners { await Self.check(listener.lives, listener.id, model, isListener: true) }
+            for client in clients {
+                await Self.check(client.lives, client.id, model)
+                let (lives, deletions) = await (client.lives.count, model.deletions[client.id] ?? 0)
+                #expect(lives - 1 <= deletions, "\(client.id): started over without having been deleted")
+            }
         }
     }
 
@@ -255,11 +330,10 @@ struct PropertyTests {
         }
     }
 
-    private static func check(_ lives: [Client.Life], _ id: String, _ model: Model) async {
-        let sent = await model.sent
+    private static func check(_ lives: [Life], _ id: String, _ model: Model, isListener: Bool = false) async {
+        let changes = await model.changes
+        let sent = await model.sent.filter { !isListener || changes.contains($0.key) }
         let attempted = await model.attempted
-        let deletions = await model.deletions[id] ?? 0
-        #expect(lives.count - 1 <= deletions, "\(id): started over without having been deleted")
         for life in lives {
             let events = life.messages.map(\.eventID)
             #expect(zip(events, events.dropFirst()).allSatisfy { $0 < $1 }, "\(id): out of order or twice")

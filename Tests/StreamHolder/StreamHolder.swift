@@ -48,9 +48,8 @@ struct StreamHolder {
 
     private static func endOfInput() async {
         await withCheckedContinuation { continuation in
-            FileHandle.standardInput.readabilityHandler = { handle in
-                guard handle.availableData.isEmpty else { return }
-                handle.readabilityHandler = nil
+            DispatchQueue.global().async {
+                _ = FileHandle.standardInput.readDataToEndOfFile()
                 continuation.resume()
             }
         }

@@ -97,14 +97,15 @@ actor ChildProcess {
         kill(id, number)
     }
 
-    /// Returns when the process is no more. To be called once.
-    func waitUntilExit() async {
+    /// Returns, when the process is no more, what `waitpid` says of it: 0 if all went well. To be called once.
+    @discardableResult
+    func waitUntilExit() async -> Int32 {
         isAwaited = true
-        await withCheckedContinuation { [id] continuation in
+        return await withCheckedContinuation { [id] continuation in
             DispatchQueue.global().async {
                 var status: Int32 = 0
                 while waitpid(id, &status, 0) == -1, errno == EINTR {}
-                continuation.resume()
+                continuation.resume(returning: status)
             }
         }
     }
