@@ -1440,8 +1440,16 @@ BEGIN
         -- So that a page which has reached neither is the last, and need not be followed by an empty one.
         EXIT WHEN count >= replay.maximum_count OR bytes >= replay.maximum_bytes;
     END LOOP;
-    -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
-    -- it has been read here.
+    -- These are looked at last, and with newer snapshots. Of a stream that has ended, the broadcasts would be missing among
+    -- its own messages.
+    IF NOT EXISTS (SELECT FROM tmcp.streams AS st WHERE st.stream = replay.stream AND st.store = s.store) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM007',
+            MESSAGE = format('there is no stream %s', coalesce(replay.stream::text, 'null')),
+            DETAIL = 'It has ended, or never was in this store.',
+            HINT = 'Close it.';
+    END IF;
+    -- TRUNCATE empties a partition for older snapshots too, but not any more once it has been read here.
     IF EXISTS (SELECT FROM tmcp.streams AS st
                LEFT JOIN tmcp.purged_broadcasts AS b
                    ON b.store = st.store AND (st.id = st.session_id OR st.kinds <> '{}')
@@ -1459,7 +1467,8 @@ It is no part of tmcp.attach, so that a slow reader of a long replay holds no lo
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
 messages at most, default 1000; maximum_bytes, bytes after which no further message is begun, default 8 MiB.
 Returns: event_id and data, in order. Call again after the last event_id unless both were fewer.
-Errors: TM002 no such store; TM010 messages for the stream were removed from the log since; TM011 above read committed.
+Errors: TM002 no such store; TM007 no such stream, or not any more; TM010 messages for the stream were removed from the log
+since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 
 CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint

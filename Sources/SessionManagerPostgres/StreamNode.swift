@@ -719,7 +719,13 @@ actor StreamNode {
     /// The client comes back and resumes, or is told that it cannot: better than a stream with a hole.
     private func close(_ replay: StreamRegistry.Replay, _ failure: SessionManagerError) async {
         guard let stream = registry.stream(of: replay) else { return }
-        registry.close(stream.number, failure.code == .purged ? .purged : .detached)
+        let closing: StreamClosing =
+            switch failure.code {
+            case .purged: .purged
+            case .sessionNotFound: .ended
+            default: .detached
+            }
+        registry.close(stream.number, closing)
         record()
         await detach(stream.number)
     }
