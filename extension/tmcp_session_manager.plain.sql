@@ -106,9 +106,10 @@ COMMENT ON COLUMN tmcp.stores.inline_limit IS
     'Bytes up to which a message travels inside its notification; 0 keeps all messages out of the notification queue. '
     'Default and greatest: 7900.';
 COMMENT ON COLUMN tmcp.stores.maximum_message_size IS 'Bytes that one message may have. Default: 4194304 (4 MiB).';
-COMMENT ON COLUMN tmcp.stores.maximum_sessions IS 'Sessions that the store may hold. Default: NULL, any number.';
+COMMENT ON COLUMN tmcp.stores.maximum_sessions IS
+    'Sessions that the store may hold, and streams beside them that may listen for changes. Default: NULL, any number.';
 COMMENT ON COLUMN tmcp.stores.maximum_sessions_per_principal IS
-    'Sessions that one principal may hold. Default: NULL, any number.';
+    'Sessions that one principal may hold, and streams beside them that may listen. Default: NULL, any number.';
 COMMENT ON COLUMN tmcp.stores.created_at IS 'When the store was created.';
 COMMENT ON CONSTRAINT stores_name_check ON tmcp.stores IS 'Lower-case names that need no quoting.';
 
@@ -162,6 +163,7 @@ CREATE TABLE tmcp.streams (
 ) WITH (fillfactor = 80);
 CREATE INDEX streams_node ON tmcp.streams (node) WHERE node IS NOT NULL;
 CREATE INDEX streams_session_id ON tmcp.streams (store, session_id) WHERE id <> session_id;
+CREATE INDEX streams_principal ON tmcp.streams (store, principal) WHERE session_id IS NULL;
 CREATE INDEX streams_detached_at ON tmcp.streams (detached_at) WHERE node IS NULL;
 COMMENT ON TABLE tmcp.streams IS
     'A stream is an open or resumable SSE stream. The standalone stream of a session has the id of the session. A stream '
@@ -188,6 +190,7 @@ COMMENT ON COLUMN tmcp.streams.attached_after IS
 COMMENT ON COLUMN tmcp.streams.detached_at IS 'Since when no node holds the stream; NULL while one does.';
 COMMENT ON INDEX tmcp.streams_node IS 'The streams of a node, to stop it and to fetch for it.';
 COMMENT ON INDEX tmcp.streams_session_id IS 'The streams of a session beside the standalone one, to end them with it.';
+COMMENT ON INDEX tmcp.streams_principal IS 'The streams that listen, to count them.';
 COMMENT ON INDEX tmcp.streams_detached_at IS 'Detached streams by age, for tmcp.cleanup.';
 
 CREATE TABLE tmcp.sessions (
@@ -1288,7 +1291,8 @@ BEGIN
         UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
         WHERE n.node = attach.own_node AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
         IF FOUND THEN
-            PERFORM tmcp._let_go(ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.node = attach.own_node));
+            PERFORM tmcp._let_go(ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.node = attach.own_node
+                                       ORDER BY st.id FOR UPDATE));
         END IF;
     END IF;
     SELECT a.state, a.stream, a.event_id, a.replay_after
@@ -1351,6 +1355,16 @@ BEGIN
             HINT = 'Give 1000 uris at most; a client may open several streams.';
     END IF;
 
+    -- Not quite exact, since those that come at the same moment do not see each other; and not counted under the order
+    -- lock, where every sender would wait for it.
+    IF (SELECT count(*) FROM (SELECT FROM tmcp.streams AS st WHERE st.store = s.store AND st.session_id IS NULL
+                              LIMIT s.maximum_sessions) AS l) >= s.maximum_sessions THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM005',
+            MESSAGE = format('%s streams may listen in store %L, and as many do', s.maximum_sessions, s.name),
+            DETAIL = 'The stream was not opened.',
+            HINT = 'Try again when others have ended, or raise maximum_sessions with tmcp.configure_store.';
+    END IF;
     PERFORM tmcp._hold_node(s, listen.node);
     SELECT e.last_value INTO last_before FROM tmcp.event_id AS e;
     INSERT INTO tmcp.streams AS st (store, id, kinds, principal, node, starts_after, attached_after, detached_at)
@@ -1368,6 +1382,17 @@ BEGIN
     -- Under the order lock, and so not while a change is being published: who publishes it has seen this stream, or has
     -- committed before this returns, and then whoever reads the resource now reads it changed.
     listen.event_id := tmcp._next_event_ids(1);
+    IF (SELECT count(*) FROM tmcp.streams AS st
+        WHERE st.store = s.store AND st.principal = listen.principal AND st.session_id IS NULL)
+       > s.maximum_sessions_per_principal THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM006',
+            MESSAGE = format('%s streams of one principal may listen, and as many of this one do',
+                             s.maximum_sessions_per_principal),
+            DETAIL = 'The stream was not opened.',
+            HINT = 'Try again when one of them has ended, or raise maximum_sessions_per_principal with '
+                   'tmcp.configure_store.';
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION tmcp.listen(text, bigint, text, text[], text[], text) IS
@@ -1380,8 +1405,8 @@ Arguments: store; node, a registered one; id, new and random, 1 to 1024 bytes; k
 default none; uris, resources, at most 1000, default none; principal, the user, default none.
 Returns: stream, the number that names the stream in frames; event_id, its position: what is sent later comes live.
 A frame with the targets *{kind} is for the node's streams that listen for that kind, and for those of sessions.
-Errors: TM001 an argument that cannot be one; TM002 no such store; TM003 there is a stream of that id; TM009 the node is
-not alive; TM011 above read committed. Source: MCP 2026-07-28, basic/patterns/subscriptions.
+Errors: TM001 an argument that cannot be one; TM002 no such store; TM003 there is a stream of that id; TM005, TM006 as many
+listen as the store's limits of sessions allow; TM009 the node is not alive; TM011 above read committed. Source: MCP 2026-07-28, basic/patterns/subscriptions.
 Example: SELECT * FROM tmcp.listen('tmcp', 1, 'c9b2f0', ARRAY['tools'], ARRAY['note://plan'], 'alice');$$;
 
 CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
@@ -1451,10 +1476,14 @@ SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(replay.store);
+    gets_broadcasts boolean;
+    kinds text[];
     count integer := 0;
     bytes bigint := 0::bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
+    SELECT st.id = st.session_id OR st.kinds <> '{}', st.kinds INTO gets_broadcasts, kinds
+    FROM tmcp.streams AS st WHERE st.stream = replay.stream AND st.store = s.store;
     FOR replay.event_id, replay.data IN
         SELECT m.event_id, m.data FROM tmcp.messages AS m
         WHERE m.stream = replay.stream AND m.store = s.store
@@ -1463,9 +1492,7 @@ BEGIN
         SELECT m.event_id, m.data FROM tmcp.messages AS m
         WHERE m.stream IS NULL AND m.store = s.store
           AND m.event_id > replay.after AND m.event_id <= replay.through
-          AND EXISTS (SELECT FROM tmcp.streams AS st
-                      WHERE st.stream = replay.stream AND st.store = s.store
-                        AND (st.id = st.session_id OR m.kind = ANY (st.kinds)))
+          AND gets_broadcasts AND (kinds IS NULL OR m.kind = ANY (kinds))
         ORDER BY 1
     LOOP
         RETURN NEXT;
@@ -1474,11 +1501,18 @@ BEGIN
         -- So that a page which has reached neither is the last, and need not be followed by an empty one.
         EXIT WHEN count >= replay.maximum_count OR bytes >= replay.maximum_bytes;
     END LOOP;
-    -- Looked at last, and with a newer snapshot: TRUNCATE empties a partition for older ones too, but not any more once
-    -- it has been read here.
+    -- These are looked at last, and with newer snapshots. Of a stream that has ended, the broadcasts would be missing among
+    -- its own messages.
+    IF NOT EXISTS (SELECT FROM tmcp.streams AS st WHERE st.stream = replay.stream AND st.store = s.store) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'TM007',
+            MESSAGE = format('there is no stream %s', coalesce(replay.stream::text, 'null')),
+            DETAIL = 'It has ended, or never was in this store.',
+            HINT = 'Close it.';
+    END IF;
+    -- TRUNCATE empties a partition for older snapshots too, but not any more once it has been read here.
     IF EXISTS (SELECT FROM tmcp.streams AS st
-               LEFT JOIN tmcp.purged_broadcasts AS b
-                   ON b.store = st.store AND (st.id = st.session_id OR st.kinds <> '{}')
+               LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = st.store AND gets_broadcasts
                WHERE st.stream = replay.stream AND st.store = s.store
                  AND greatest(st.purged_through, b.purged_through) > replay.after) THEN
         PERFORM tmcp._raise_purged(replay.after);
@@ -1493,7 +1527,8 @@ It is no part of tmcp.attach, so that a slow reader of a long replay holds no lo
 Arguments: store; stream and after, the stream and replay_after of tmcp.attach; through, its event_id; maximum_count,
 messages at most, default 1000; maximum_bytes, bytes after which no further message is begun, default 8 MiB.
 Returns: event_id and data, in order. Call again after the last event_id unless both were fewer.
-Errors: TM002 no such store; TM010 messages for the stream were removed from the log since; TM011 above read committed.
+Errors: TM002 no such store; TM007 no such stream, or not any more; TM010 messages for the stream were removed from the log
+since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 
 CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint

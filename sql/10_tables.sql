@@ -29,9 +29,10 @@ COMMENT ON COLUMN tmcp.stores.inline_limit IS
     'Bytes up to which a message travels inside its notification; 0 keeps all messages out of the notification queue. '
     'Default and greatest: 7900.';
 COMMENT ON COLUMN tmcp.stores.maximum_message_size IS 'Bytes that one message may have. Default: 4194304 (4 MiB).';
-COMMENT ON COLUMN tmcp.stores.maximum_sessions IS 'Sessions that the store may hold. Default: NULL, any number.';
+COMMENT ON COLUMN tmcp.stores.maximum_sessions IS
+    'Sessions that the store may hold, and streams beside them that may listen for changes. Default: NULL, any number.';
 COMMENT ON COLUMN tmcp.stores.maximum_sessions_per_principal IS
-    'Sessions that one principal may hold. Default: NULL, any number.';
+    'Sessions that one principal may hold, and streams beside them that may listen. Default: NULL, any number.';
 COMMENT ON COLUMN tmcp.stores.created_at IS 'When the store was created.';
 COMMENT ON CONSTRAINT stores_name_check ON tmcp.stores IS 'Lower-case names that need no quoting.';
 
@@ -85,6 +86,7 @@ CREATE TABLE tmcp.streams (
 ) WITH (fillfactor = 80);
 CREATE INDEX streams_node ON tmcp.streams (node) WHERE node IS NOT NULL;
 CREATE INDEX streams_session_id ON tmcp.streams (store, session_id) WHERE id <> session_id;
+CREATE INDEX streams_principal ON tmcp.streams (store, principal) WHERE session_id IS NULL;
 CREATE INDEX streams_detached_at ON tmcp.streams (detached_at) WHERE node IS NULL;
 COMMENT ON TABLE tmcp.streams IS
     'A stream is an open or resumable SSE stream. The standalone stream of a session has the id of the session. A stream '
@@ -111,6 +113,7 @@ COMMENT ON COLUMN tmcp.streams.attached_after IS
 COMMENT ON COLUMN tmcp.streams.detached_at IS 'Since when no node holds the stream; NULL while one does.';
 COMMENT ON INDEX tmcp.streams_node IS 'The streams of a node, to stop it and to fetch for it.';
 COMMENT ON INDEX tmcp.streams_session_id IS 'The streams of a session beside the standalone one, to end them with it.';
+COMMENT ON INDEX tmcp.streams_principal IS 'The streams that listen, to count them.';
 COMMENT ON INDEX tmcp.streams_detached_at IS 'Detached streams by age, for tmcp.cleanup.';
 
 CREATE TABLE tmcp.sessions (

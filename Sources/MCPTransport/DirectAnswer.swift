@@ -46,12 +46,19 @@ actor DirectAnswer: AnswerStream {
     }
 
     /// Gives the answer. Nothing is sent afterwards.
-    func finish(_ result: Result<JSONValue, MCPError>) async {
+    ///
+    /// - Parameter patience: how long the client may take to read what waits before it.
+    func finish(_ result: Result<JSONValue, MCPError>, within patience: Duration) async {
         isFinished = true
         settle(.answered(result))
         guard case .streaming = outcome else { return }
         // An answer of any size fits when nothing waits before it.
-        await stream.waitUntilDrained()
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { [stream] in await stream.waitUntilDrained() }
+            group.addTask { try? await Task.sleep(for: patience) }
+            await group.next()
+            group.cancelAll()
+        }
         stream.close(enqueue(MCPText.answer(result, id: requestID)) ? .ended : .tooSlow)
     }
 

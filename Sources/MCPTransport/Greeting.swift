@@ -19,9 +19,11 @@ struct Greeting: Sendable {
         )
     }
 
-    /// The handler's result with the revision that was agreed on, unless the handler chose one.
+    /// The handler's result with the revision that was agreed on, unless the handler chose another that has sessions.
     func completed(_ result: JSONValue) -> JSONValue {
-        guard var members = result.object, members["protocolVersion"] == nil else { return result }
+        guard var members = result.object else { return result }
+        let chosen = members["protocolVersion"]?.string.flatMap(ProtocolVersion.init(rawValue:))
+        guard chosen?.hasSessions != true else { return result }
         members["protocolVersion"] = .string(version.rawValue)
         return .object(members)
     }

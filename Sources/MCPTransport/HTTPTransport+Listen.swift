@@ -21,12 +21,21 @@ extension HTTPTransport {
             headers: request.headers,
             logger: logger
         )
-        let filter: ChangeFilter
+        let requested: ChangeFilter
         do throws(MCPError) {
-            let requested = try ChangeFilter(modern.request.params["notifications"])
-            filter = requested.limited(to: try await messages.authorized(requested, context: context))
+            requested = try ChangeFilter(modern.request.params["notifications"])
         } catch {
-            throw Refusal(.badRequest, ModernResult.error(error), requestID: requestID)
+            throw Refusal(.badRequest, error, requestID: requestID)
+        }
+        let filter: ChangeFilter
+        switch await messages.authorized(requested, context: context) {
+        case .success(let allowed): filter = requested.limited(to: allowed)
+        case .failure(let error):
+            let failure = Result<JSONValue, MCPError>.failure(ModernResult.error(error))
+            return HTTPTransport.jsonResponse(
+                MCPText.answer(failure, id: requestID),
+                status: HTTPTransport.status(of: failure)
+            )
         }
         let stream: OutgoingStream
         do throws(SessionManagerError) {
@@ -34,21 +43,22 @@ extension HTTPTransport {
         } catch {
             throw Refusal(listening: error, requestID: requestID)
         }
-        let subscription = Subscription(id: requestID)
+        let subscription = Subscription(id: requestID, filter: filter)
         return respond(
             with: EventStreamResponse(
                 stream: stream,
-                prelude: ServerSentEvent.message(subscription.acknowledgement(of: filter)),
+                prelude: ServerSentEvent.message(subscription.acknowledgement),
                 endsWithAnswer: false,
                 closesOnShutdown: true,
                 timing: timing,
                 encode: { message in
                     if let data = subscription.tagged(message.data) { return ServerSentEvent.message(data) }
-                    logger.error("A change was published with a message that is no notification; it was left out")
+                    logger.error("A change was published with a message that does not tell of it; it was left out")
                     return ServerSentEvent.comment("left out")
                 },
                 epilogue: { closing in
-                    // A stream that lost something just breaks off: the client listens again, and reads again.
+                    // A stream that lost something just breaks off: the client listens again, and reads again. The
+                    // result is all that is sent at an orderly end; notifications/cancelled is for stdio.
                     switch closing {
                     case .ended, .detached: ServerSentEvent.message(subscription.completion)
                     case .purged, .tooSlow, .takenOver: nil
@@ -82,14 +92,18 @@ extension HTTPTransport {
 }
 
 extension Refusal {
-    /// What a failure to open a listening stream means to the client. The codes that were used before revision
-    /// 2026-07-28 are not used in it.
+    /// What a failure to open a listening stream means to the client.
     fileprivate init(listening error: SessionManagerError, requestID: RequestID) {
-        self.init(error, requestID: requestID)
-        if status.kind == .serverError {
-            self.error.code = MCPError.internalError.code
-        } else {
-            self.error = .invalidParams("a filter that the server cannot listen for")
+        switch error.code {
+        case .invalidArgument, .streamHeld:
+            let reason = MCPError.invalidParams("a filter that the server cannot listen for")
+            self.init(.badRequest, reason, requestID: requestID)
+        case .sessionLimitReached, .principalSessionLimitReached:
+            self.init(error, requestID: requestID)
+            self.error.message = "As many streams listen as may: close one, or try again later"
+        default:
+            self.init(error, requestID: requestID)
         }
+        self = withModernCode
     }
 }

@@ -20,10 +20,14 @@ extension HTTPTransport {
         from caller: MCPCaller,
         logger: Logger
     ) async throws(Refusal) -> Response {
+        var request = request
+        // What was read of it is not kept for as long as the answer is a stream.
+        request.body = RequestBody(buffer: ByteBuffer())
         switch try MCPMessage.parsed(json) {
         case .response:
             throw Refusal(.badRequest, .invalidRequest("a client of this revision sends no responses"))
         case .notification(let notification):
+            try ModernRequest.check(notification, headers: request.headers)
             let context = messages.context(
                 of: nil,
                 caller: caller,
@@ -61,7 +65,10 @@ extension HTTPTransport {
             headers: request.headers,
             logger: logger
         )
-        let task = Task { await answer.finish(await result(of: modern.request, context: context)) }
+        let drainTime = configuration.drainTime
+        let task = Task {
+            await answer.finish(await result(of: modern.request, context: context), within: drainTime)
+        }
         // A shutdown waits for it, even when it has not become a stream.
         messages.inFlight.perform { await task.value }
         let patience = Task {
@@ -109,7 +116,7 @@ extension HTTPTransport {
     }
 
     /// Revisions without sessions tell these errors by the status too, for those who do not read the body.
-    private static func status(of result: Result<JSONValue, MCPError>) -> HTTPResponse.Status {
+    static func status(of result: Result<JSONValue, MCPError>) -> HTTPResponse.Status {
         guard case .failure(let error) = result else { return .ok }
         switch error.code {
         case -32601: return .notFound

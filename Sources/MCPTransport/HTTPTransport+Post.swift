@@ -15,7 +15,7 @@ extension HTTPTransport {
         }
         var request = request
         let json = try await request.collectJSON(upTo: configuration.maximumBodySize)
-        if try ModernRequest.isModern(json, headers: request.headers) {
+        if ModernRequest.isModern(json, headers: request.headers) {
             return try await answerModern(json, of: request, from: caller, logger: logger)
         }
         if let batch = json.array {

@@ -51,7 +51,11 @@ public struct HTTPTransport: Sendable {
             cors: configuration.cors
         )
         return await rules.respond(to: request) { () throws(Refusal) in
-            try await dispatch(request, from: caller, logger: logger)
+            do throws(Refusal) {
+                return try await dispatch(request, from: caller, logger: logger)
+            } catch {
+                throw ModernRequest.namesServedModern(request.headers) ? error.withModernCode : error
+            }
         }
     }
 
@@ -60,7 +64,7 @@ public struct HTTPTransport: Sendable {
         from caller: MCPCaller,
         logger: Logger
     ) async throws(Refusal) -> Response {
-        if [.get, .delete].contains(request.method), try ModernRequest.namesServedModern(request.headers) {
+        if [.get, .delete].contains(request.method), ModernRequest.namesServedModern(request.headers) {
             throw Refusal(
                 .methodNotAllowed,
                 .invalidRequest("this revision has POST only"),

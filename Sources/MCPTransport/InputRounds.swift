@@ -17,19 +17,33 @@ final class InputRounds: Sendable {
 
     private static let methods: Set<String> = ["tools/call", "prompts/get", "resources/read"]
 
+    /// What a client can be asked, and the capability that says so.
+    private static let capabilities = [
+        "sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots",
+    ]
+
+    private let clientCapabilities: JSONValue?
     private let answers: [String: JSONValue]
     private let asked = NIOLockedValueBox(0)
 
     /// `nil` for a request whose client cannot be asked anything.
-    init?(_ request: MCPRequest) {
+    init?(_ modern: ModernRequest) {
+        let request = modern.request
         guard InputRounds.methods.contains(request.method) else { return nil }
+        clientCapabilities = modern.metadata.clientCapabilities
         let state = request.params["requestState"]?.string.flatMap { try? JSONValue(parsing: Data($0.utf8)) }
         let earlier = state?.object ?? [:]
         answers = earlier.merging(request.params["inputResponses"]?.object ?? [:]) { $1 }
     }
 
     /// The client's answer to the next question of the handler.
-    func ask(_ method: String, params: [String: JSONValue]) throws(InputRequired) -> JSONValue {
+    ///
+    /// - Throws: ``InputRequired``, or ``MCPError`` for what the client cannot be asked.
+    func ask(_ method: String, params: [String: JSONValue]) throws -> JSONValue {
+        guard let capability = InputRounds.capabilities[method] else { throw MCPError.methodNotFound(method) }
+        guard clientCapabilities?[capability] != nil else {
+            throw MCPError.missingClientCapability(.object([capability: [:]]))
+        }
         let key = asked.withLockedValue { asked in
             asked += 1
             return "question-\(asked)"

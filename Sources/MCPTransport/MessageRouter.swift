@@ -69,7 +69,7 @@ struct MessageRouter: Sendable {
             logger: logger,
             answer: answer,
             headers: headers,
-            rounds: modern.flatMap { InputRounds($0.request) },
+            rounds: modern.flatMap(InputRounds.init),
             router: self
         )
     }
@@ -88,22 +88,21 @@ struct MessageRouter: Sendable {
         return await outcome(of: request, context: context)
     }
 
-    /// The handler's name and version, which it is asked for once.
+    /// The handler's name and version, which it is asked for once; `nil` if it has none for those who did not begin with
+    /// `initialize`.
     func serverInfo(_ context: MCPContext) async -> JSONValue? {
-        if let known = knownServerInfo.withLockedValue({ $0 }) { return known }
-        guard case .success(let greeting) = await greeting(context), let info = greeting["serverInfo"] else {
-            return nil
-        }
-        knownServerInfo.withLockedValue { $0 = info }
+        if let known = knownServerInfo.withLockedValue({ $0 }) { return known == .null ? nil : known }
+        let info = try? await greeting(context).get()["serverInfo"]
+        knownServerInfo.withLockedValue { $0 = info ?? .null }
         return info
     }
 
     /// What the handler lets a client hear of.
-    func authorized(_ filter: ChangeFilter, context: MCPContext) async throws(MCPError) -> ChangeFilter {
+    func authorized(_ filter: ChangeFilter, context: MCPContext) async -> Result<ChangeFilter, MCPError> {
         do {
-            return try await handler.authorize(filter, context: context)
+            return .success(try await handler.authorize(filter, context: context))
         } catch {
-            throw clientError(error, of: "subscriptions/listen", logger: context.logger)
+            return .failure(clientError(error, of: "subscriptions/listen", logger: context.logger))
         }
     }
 

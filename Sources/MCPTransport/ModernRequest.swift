@@ -21,23 +21,35 @@ struct ModernRequest: Sendable {
 
     /// Whether a POST is to be answered as these revisions have it: its body or else its header names one, or none that
     /// the transport knows. `initialize` without either begins a session.
-    static func isModern(_ json: JSONValue, headers: HTTPFields) throws(Refusal) -> Bool {
+    static func isModern(_ json: JSONValue, headers: HTTPFields) -> Bool {
         if let version = json["params"]?["_meta"]?[MetaKey.protocolVersion] {
             return version.string.flatMap(ProtocolVersion.init(rawValue:))?.hasSessions != true
         }
-        return json["method"] == "initialize" ? false : try isModern(headers)
+        return json["method"] != "initialize" && isModern(headers)
     }
 
     /// Whether the header of a request names a revision without sessions, or none that the transport knows.
-    static func isModern(_ headers: HTTPFields) throws(Refusal) -> Bool {
-        guard let text = try RequestHead.single(.mcpProtocolVersion, in: headers) else { return false }
-        return ProtocolVersion(rawValue: text)?.hasSessions != true
+    private static func isModern(_ headers: HTTPFields) -> Bool {
+        headers[values: .mcpProtocolVersion].contains { ProtocolVersion(rawValue: $0)?.hasSessions != true }
     }
 
     /// Whether the header of a request names a revision without sessions that the transport serves.
-    static func namesServedModern(_ headers: HTTPFields) throws(Refusal) -> Bool {
-        guard let text = try RequestHead.single(.mcpProtocolVersion, in: headers) else { return false }
-        return ProtocolVersion(rawValue: text)?.hasSessions == false
+    static func namesServedModern(_ headers: HTTPFields) -> Bool {
+        headers[values: .mcpProtocolVersion].contains { ProtocolVersion(rawValue: $0)?.hasSessions == false }
+    }
+
+    /// What a notification has to say, which is less than a request.
+    static func check(_ notification: MCPNotification, headers: HTTPFields) throws(Refusal) {
+        do throws(MCPError) {
+            let inHeader = try header(.mcpProtocolVersion, in: headers)
+            let inBody = notification.params["_meta"]?[MetaKey.protocolVersion]
+            if let inHeader, ProtocolVersion(rawValue: inHeader) == nil { throw .unsupportedProtocolVersion(inHeader) }
+            if let inBody, inBody.string != inHeader {
+                throw .headerMismatch("MCP-Protocol-Version is not what _meta says")
+            }
+        } catch {
+            throw Refusal(.badRequest, error)
+        }
     }
 
     /// - Throws: the refusal, if a header is missing or does not match the body, or `_meta` lacks something.
@@ -46,9 +58,13 @@ struct ModernRequest: Sendable {
         let meta = request.params["_meta"]
         do throws(MCPError) {
             try ModernRequest.checkVersion(meta?[MetaKey.protocolVersion], headers: headers)
-            try ModernRequest.checkHeader(.mcpMethod, is: request.method, in: headers)
-            if let name = ModernRequest.name(of: request) {
-                try ModernRequest.checkHeader(.mcpName, is: name, in: headers)
+            try ModernRequest.checkHeader(.mcpMethod, is: request.method, in: headers, decoded: { $0 })
+            if let member = ModernRequest.namedMembers[request.method] {
+                try ModernRequest.checkName(request.params[member]?.string, in: headers)
+            }
+            // It is repeated in each message of a stream.
+            guard request.id.json.text.utf8.count <= ModernRequest.maximumIDLength else {
+                throw .invalidRequest("id may have \(ModernRequest.maximumIDLength) bytes")
             }
             metadata = try ModernRequest.metadata(of: meta)
         } catch {
@@ -74,22 +90,28 @@ struct ModernRequest: Sendable {
         guard ProtocolVersion(rawValue: version) != nil else { throw .unsupportedProtocolVersion(version) }
     }
 
+    private static let maximumIDLength = 1024
+
     /// What `Mcp-Name` repeats, for the methods that have it.
-    private static func name(of request: MCPRequest) -> String? {
-        switch request.method {
-        case "tools/call", "prompts/get": request.params["name"]?.string
-        case "resources/read": request.params["uri"]?.string
-        default: nil
+    private static let namedMembers = ["tools/call": "name", "prompts/get": "name", "resources/read": "uri"]
+
+    private static func checkName(_ name: String?, in headers: HTTPFields) throws(MCPError) {
+        if let name { return try checkHeader(.mcpName, is: name, in: headers, decoded: RequestHead.decodedValue) }
+        // The handler says what is missing.
+        guard try header(.mcpName, in: headers) == nil else {
+            throw .headerMismatch("Mcp-Name is not what the body says")
         }
     }
 
     private static func checkHeader(
         _ name: HTTPField.Name,
         is value: String,
-        in headers: HTTPFields
+        in headers: HTTPFields,
+        decoded: (String) -> String?
     ) throws(MCPError) {
         guard let text = try header(name, in: headers) else { throw .headerMismatch("\(name.rawName) is missing") }
-        guard let decoded = RequestHead.decodedValue(text), decoded == value else {
+        // Byte by byte: texts that only look the same are different to whoever routes by the header.
+        guard let decoded = decoded(text), decoded.utf8.elementsEqual(value.utf8) else {
             throw .headerMismatch("\(name.rawName) is not what the body says")
         }
     }
@@ -106,12 +128,13 @@ struct ModernRequest: Sendable {
             guard try header(field, in: headers) == nil else {
                 throw .headerMismatch("\(field.rawName) repeats an argument that is not there")
             }
-        case .string(let text): try checkHeader(field, is: text, in: headers)
-        case .bool(let bool): try checkHeader(field, is: bool ? "true" : "false", in: headers)
+        case .string(let text): try checkHeader(field, is: text, in: headers, decoded: RequestHead.decodedValue)
+        case .bool(let bool):
+            try checkHeader(field, is: bool ? "true" : "false", in: headers, decoded: RequestHead.decodedValue)
         case .integer(let number):
             // 42.0 is 42.
-            guard let text = try header(field, in: headers), Double(text) == Double(number) else {
-                throw .headerMismatch("\(field.rawName) is not what the body says")
+            try checkHeader(field, is: String(number), in: headers) { text in
+                RequestHead.decodedValue(text).map { $0.hasSuffix(".0") ? String($0.dropLast(2)) : $0 }
             }
         default: throw .invalidParams("\(name) must be a string, a whole number or a boolean")
         }

@@ -61,6 +61,15 @@ struct Refusal: Error {
         self.requestID = requestID
     }
 
+    /// The same with a code that revision 2026-07-28 allows; it keeps those that were used before for them.
+    var withModernCode: Refusal {
+        guard (-32019 ... -32000).contains(error.code) else { return self }
+        var refusal = self
+        let code = status.kind == .serverError ? MCPError.internalError.code : MCPError.invalidRequest("").code
+        refusal.error.code = code
+        return refusal
+    }
+
     var response: Response {
         var headers = headers
         headers[.contentType] = "application/json"

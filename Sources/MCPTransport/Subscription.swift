@@ -7,20 +7,27 @@ import SessionManager
 struct Subscription: Sendable {
     /// The id of the request that opened the stream.
     let id: RequestID
+    /// What the server will tell of.
+    let filter: ChangeFilter
 
     /// The first message: what the server will tell of.
-    func acknowledgement(of filter: ChangeFilter) -> String {
+    var acknowledgement: String {
         let params: JSONValue = ["_meta": tag(nil), "notifications": filter.json]
         return MCPNotification(method: "notifications/subscriptions/acknowledged", params: params.object ?? [:]).text
     }
 
-    /// A notification with the id of the subscription; `nil` for what is no notification, and not for this client.
+    /// A notification with the id of the subscription; `nil` for what does not tell of a change that was asked for.
     func tagged(_ data: String) -> String? {
         guard let json = try? JSONValue(parsing: Data(data.utf8)),
-            case .notification(var notification)? = try? MCPMessage(json)
+            case .notification(var notification)? = try? MCPMessage(json), isWanted(notification.method)
         else { return nil }
         notification.params["_meta"] = tag(notification.params["_meta"])
         return notification.text
+    }
+
+    private func isWanted(_ method: String) -> Bool {
+        if method == "notifications/resources/updated" { return !filter.resources.isEmpty }
+        return filter.lists.contains { method == "notifications/\($0.rawValue)/list_changed" }
     }
 
     /// The last message, when the server ends the stream in an orderly way.
@@ -29,7 +36,9 @@ struct Subscription: Sendable {
     }
 
     private func tag(_ meta: JSONValue?) -> JSONValue {
-        ModernResult.tagged(meta, ModernRequest.MetaKey.subscriptionID, id.json)
+        var members = meta?.object ?? [:]
+        members[ModernRequest.MetaKey.subscriptionID] = id.json
+        return .object(members)
     }
 }
 
@@ -72,7 +81,11 @@ extension ChangeFilter {
 
     /// What of this filter is in the other one as well.
     func limited(to other: ChangeFilter) -> ChangeFilter {
-        let others = Set(other.resources)
-        return ChangeFilter(lists: lists.intersection(other.lists), resources: resources.filter(others.contains))
+        // Byte by byte, as the database compares them: else one that only looks like an allowed one would pass for it.
+        let others = Set(other.resources.map { Array($0.utf8) })
+        return ChangeFilter(
+            lists: lists.intersection(other.lists),
+            resources: resources.filter { others.contains(Array($0.utf8)) }
+        )
     }
 }

@@ -15,9 +15,10 @@ public actor InMemorySessionStore {
         public var retainedBytes = 16 * 1_048_576
         /// The size of the largest message in bytes. Default: 4 MiB.
         public var messageBytes = 4 * 1_048_576
-        /// How many sessions there may be. Default: `nil`, as many as come.
+        /// How many sessions there may be, and how many streams beside them that listen. Default: `nil`, as many as come.
         public var sessions: Int?
-        /// How many sessions one principal may have. Default: `nil`, as many as come.
+        /// How many sessions one principal may have, and how many streams beside them that listen. Default: `nil`, as many as
+        /// come.
         public var sessionsPerPrincipal: Int?
         /// How long a session without an open stream may be silent before it ends. Default: `nil`, for ever.
         public var idleTime: Duration?
@@ -146,6 +147,8 @@ extension InMemorySessionStore {
         guard filter.resources.count <= 1000 else {
             throw SessionManagerError(.invalidArgument, "a stream may listen for 1,000 resources")
         }
+        let listening = streams.values.compactMap(\.listening)
+        try requireRoom(for: principal, beside: listening.lazy.map(\.principal))
         guard streams[id] == nil else {
             throw SessionManagerError(.streamHeld, "there is a stream of that id", hint: "Give a new, random id.")
         }
@@ -204,7 +207,10 @@ extension InMemorySessionStore {
             streams[$0] != nil && (principal == nil || sessions[$0]?.principal == principal)
         }
         let listening = streams.filter { _, stream in
-            guard let listening = stream.listening, listening.filter.resources.contains(uri) else { return false }
+            guard let listening = stream.listening,
+                // Byte by byte, as PostgreSQL compares them.
+                listening.filter.resources.contains(where: { $0.utf8.elementsEqual(uri.utf8) })
+            else { return false }
             return principal == nil || listening.principal == principal
         }
         return try send(subscribed + listening.keys, data: data).count
@@ -355,7 +361,16 @@ extension InMemorySessionStore {
         // The id of somebody else's session is taken, and says no more than that there is nothing for this principal.
         guard sessions[id] == nil else { throw InMemorySessionStore.sessionNotFound }
         expireIdleSessions()
-        if let limit = limits.sessions, sessions.count >= limit {
+        try requireRoom(for: principal, beside: sessions.values.lazy.map(\.principal))
+        sessions[id] = Session(metadata: metadata, principal: principal, activity: .now)
+    }
+
+    /// Makes sure that there may be one more session, or one more stream that listens, beside those there are.
+    private func requireRoom(
+        for principal: String?,
+        beside principals: some Collection<String?>
+    ) throws(SessionManagerError) {
+        if let limit = limits.sessions, principals.count >= limit {
             throw SessionManagerError(
                 .sessionLimitReached,
                 "the store has as many sessions as it may",
@@ -363,7 +378,7 @@ extension InMemorySessionStore {
             )
         }
         if let limit = limits.sessionsPerPrincipal, let principal,
-            sessions.values.count(where: { $0.principal == principal }) >= limit
+            principals.count(where: { $0 == principal }) >= limit
         {
             throw SessionManagerError(
                 .principalSessionLimitReached,
@@ -371,7 +386,6 @@ extension InMemorySessionStore {
                 hint: "End a session that is no longer needed."
             )
         }
-        sessions[id] = Session(metadata: metadata, principal: principal, activity: .now)
     }
 
     private func visibleSession(_ id: String, _ principal: String?) -> Session? {

@@ -100,7 +100,7 @@ actor StreamNode {
     /// Lets go of all streams, so that their clients come back, here or elsewhere, and resume; and takes no more.
     func closeStreams() {
         isStopped = true
-        registry.closeAll(.detached)
+        registry.closeAll { _ in .detached }
         record()
     }
 
@@ -419,7 +419,7 @@ actor StreamNode {
     /// After being cut off for longer than the log reaches back: each client comes back, and is told for its own stream
     /// whether it has missed anything.
     private func startOver(_ former: Registration) async {
-        registry.closeAll(.detached)
+        registry.closeAll(\.closingAfterLoss)
         record()
         await abandon(former)
     }
@@ -502,13 +502,17 @@ actor StreamNode {
         _ registration: Registration
     ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
         var outcomes: [StreamAttachment.Outcome?] = Array(repeating: nil, count: attachments.count)
-        for (place, attachment) in attachments.enumerated() {
-            guard let filter = attachment.filter else { continue }
-            outcomes[place] = try await listen(attachment, for: filter, registration)
-        }
-        let ofSessions = attachments.indices.filter { outcomes[$0] == nil }
+        let ofSessions = attachments.indices.filter { attachments[$0].filter == nil }
         let attached = try await attachToSessions(ofSessions.map { attachments[$0] }, registration)
         for (place, outcome) in zip(ofSessions, attached) { outcomes[place] = outcome }
+        // These fail one by one, and so nothing is thrown once a stream is open.
+        await withTaskGroup(of: (place: Int, outcome: StreamAttachment.Outcome).self) { group in
+            for (place, attachment) in attachments.enumerated() {
+                guard let filter = attachment.filter else { continue }
+                group.addTask { (place, await self.listen(attachment, for: filter, registration)) }
+            }
+            for await (place, outcome) in group { outcomes[place] = outcome }
+        }
         return outcomes.compactMap { $0 }
     }
 
@@ -516,7 +520,7 @@ actor StreamNode {
         _ attachment: StreamAttachment,
         for filter: ChangeFilter,
         _ registration: Registration
-    ) async throws(SessionManagerError) -> StreamAttachment.Outcome {
+    ) async -> StreamAttachment.Outcome {
         do {
             let result = try await calls.query(
                 "SELECT stream, event_id FROM tmcp.listen($1, $2, $3, $4, $5, $6)",
@@ -542,10 +546,9 @@ actor StreamNode {
             return .opened(StreamOpening(replay: .none, position: position))
         } catch {
             let failure = SessionManagerError(any: error)
-            switch failure.code {
-            case .invalidArgument, .streamHeld: return .refused(failure)
-            default: throw failure
-            }
+            // Without an answer, the database may have opened a stream that this process does not know of.
+            if failure.code == .nodeFenced || failure.code == .outcomeUnknown { await abandon(registration) }
+            return .refused(failure)
         }
     }
 
@@ -719,7 +722,13 @@ actor StreamNode {
     /// The client comes back and resumes, or is told that it cannot: better than a stream with a hole.
     private func close(_ replay: StreamRegistry.Replay, _ failure: SessionManagerError) async {
         guard let stream = registry.stream(of: replay) else { return }
-        registry.close(stream.number, failure.code == .purged ? .purged : .detached)
+        let closing: StreamClosing =
+            switch failure.code {
+            case .purged: .purged
+            case .sessionNotFound: .ended
+            default: stream.closingAfterLoss
+            }
+        registry.close(stream.number, closing)
         record()
         await detach(stream.number)
     }

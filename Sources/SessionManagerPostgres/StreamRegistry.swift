@@ -53,6 +53,10 @@ struct StreamRegistry {
         /// Tells this opening of the stream from those before it; set by ``StreamRegistry/attached(_:replayAfter:)``.
         fileprivate(set) var attachment: UInt64 = 0
 
+        /// Why the stream is closed when messages for it may be missing. The client of a session comes back and resumes,
+        /// and is told; one that listens has to be told by how its stream ends.
+        var closingAfterLoss: StreamClosing { lists == nil ? .detached : .purged }
+
         fileprivate func wants(broadcastOf list: ServerList?) -> Bool {
             if let list, let lists { lists.contains(list) } else { isStandalone }
         }
@@ -180,11 +184,11 @@ struct StreamRegistry {
     }
 
     /// Closes every stream, when the node stops or starts over.
-    mutating func closeAll(_ closing: StreamClosing) {
+    mutating func closeAll(_ closing: (Stream) -> StreamClosing) {
         let all = streams.values
         streams = [:]
         numbers = [:]
-        for stream in all { stream.controller.close(closing) }
+        for stream in all { stream.controller.close(closing(stream)) }
     }
 
     /// Closes streams that were ended or taken elsewhere.
@@ -332,9 +336,24 @@ struct StreamRegistry {
     private mutating func hand(_ message: StreamMessage, to targets: NotificationFrame.Targets) -> [Action] {
         switch targets {
         case .everybody(let list):
-            streams.values.filter { $0.wants(broadcastOf: list) }.map(\.number).flatMap { hand(message, to: $0) }
-        case .streams(let numbers): numbers.flatMap { hand(message, to: $0) }
+            var actions: [Action] = []
+            for stream in streams.values {
+                if stream.wants(broadcastOf: list) {
+                    actions += hand(message, to: stream.number)
+                } else if stream.lists != nil {
+                    passOver(message.eventID, stream)
+                }
+            }
+            return actions
+        case .streams(let numbers): return numbers.flatMap { hand(message, to: $0) }
         }
+    }
+
+    /// A stream that is live has dealt with a broadcast that is not for it; else the end of that one in the log would
+    /// count as a loss, since the log does not tell whose broadcasts are gone.
+    private mutating func passOver(_ eventID: EventID, _ stream: Stream) {
+        guard stream.goal == nil, eventID > stream.delivered else { return }
+        streams[stream.number]?.delivered = eventID
     }
 
     private mutating func hand(_ message: StreamMessage, to number: Int64) -> [Action] {

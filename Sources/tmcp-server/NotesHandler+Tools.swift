@@ -144,6 +144,9 @@ extension NotesHandler {
 
     private static func require(_ capability: String, of context: MCPContext) throws {
         guard context.session.clientCapabilities?[capability] != nil else {
+            guard context.protocolVersion.hasSessions else {
+                throw MCPError.missingClientCapability(.object([capability: [:]]))
+            }
             throw WrongArguments(text: "The client does not offer \(capability).")
         }
     }

@@ -181,12 +181,13 @@ class Listening(unittest.IsolatedAsyncioTestCase):
             for user in old:
                 await user.events.wait_for(("updated", "note://both"))
             # What comes after it shows that it does not come twice.
-            psql("SELECT tmcp.publish('tmcp', 'note://both', '{\"jsonrpc\":\"2.0\",\"method\":\"notifications/last\"}')")
+            psql("SELECT tmcp.publish('tmcp', 'note://both', tmcp.resource_updated('note://both/last'))")
             psql("SELECT tmcp.broadcast('tmcp', tmcp.list_changed('tools'), 'tools')")
             for number, listener in enumerate(new):
-                self.assertEqual((await listener.message())["method"], "notifications/last")
+                self.assertEqual(await listener.message(), updated("both/last", number))
             for user in old:
-                self.assertEqual(await user.events.wait_for(("tools changed",)), [("updated", "note://both")])
+                before = await user.events.wait_for(("tools changed",))
+                self.assertEqual(before, [("updated", "note://both"), ("updated", "note://both/last")])
 
     async def test_a_stream_carries_what_was_asked_for_and_nothing_else(self):
         everything = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}

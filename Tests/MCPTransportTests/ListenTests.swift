@@ -64,11 +64,13 @@ import Testing
             try await server.streams.resourceUpdated("note://unasked")
             try await server.streams.publish("note://a", data: "no JSON")
             try await server.streams.publish("note://a", data: #"{"jsonrpc":"2.0","id":1,"result":{}}"#)
+            try await server.streams.publish("note://a", data: ChangeNotification.listChanged(.prompts))
+            try await server.streams.broadcast(.tools, data: #"{"jsonrpc":"2.0","method":"notifications/message"}"#)
             try await server.streams.listChanged(.tools)
             try await server.streams.publish(
                 "note://a",
                 data:
-                    #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://a","_meta":{"x":1}}}"#
+                    #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://a","_meta":{"io.modelcontextprotocol/subscriptionId":"another","x":1}}}"#
             )
             for (id, connection) in [(1, first), (2, second)] {
                 #expect(
@@ -100,9 +102,46 @@ import Testing
             #expect(try await alice.message()?.data.contains("note://mine") == true)
             #expect(try await bob.message()?.data.contains("note://mine") == true)
             let refused = try await server.exchange(ListenTests.listen(filter, headers: "Authorization: banned\r\n"))
-            #expect(refused.status == 400)
+            #expect(refused.status == 200)
             #expect(refused.body.contains("-32602"))
         }
+    }
+
+    @Test("As many streams of a principal may listen as it may have sessions")
+    func limits() async throws {
+        var limits = InMemorySessionStore.Limits()
+        limits.sessionsPerPrincipal = 1
+        let store = InMemorySessionStore(limits: limits)
+        try await TestServer.run(store: store, caller: ListenTests.asPrincipal) { server in
+            let filter = #"{"toolsListChanged":true}"#
+            let (connection, _) = try await open(server, filter, headers: "Authorization: alice\r\n")
+            _ = try await open(server, filter, headers: "Authorization: bob\r\n")
+            let refused = try await server.exchange(ListenTests.listen(filter, headers: "Authorization: alice\r\n"))
+            #expect(refused.status == 429)
+            #expect(refused.headers["retry-after"] != nil)
+            #expect(refused.body.contains("-32600"))
+            await connection.close()
+            #expect(
+                try await TestServer.eventually {
+                    let connection = try server.connect()
+                    await connection.send(ListenTests.listen(filter, headers: "Authorization: alice\r\n"))
+                    defer { Task { await connection.close() } }
+                    return try await connection.reply().status == 200
+                }
+            )
+        }
+    }
+
+    @Test("A uri that only looks like an allowed one is not listened for")
+    func lookalikes() async throws {
+        let allowed = ChangeFilter(lists: [.tools], resources: ["note://\u{e9}"])
+        let asked = ChangeFilter(
+            lists: [.tools, .prompts],
+            resources: ["note://e\u{301}", "note://\u{e9}", "note://x"]
+        )
+        let both = asked.limited(to: allowed)
+        #expect(both.lists == [.tools])
+        #expect(both.resources.map { Array($0.utf8) } == [Array("note://\u{e9}".utf8)])
     }
 
     @Test("A client that closes its stream is forgotten")

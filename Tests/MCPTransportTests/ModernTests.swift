@@ -9,7 +9,7 @@ import Testing
 @Suite struct ModernTests {
     static let version = "io.modelcontextprotocol/protocolVersion"
     static let capabilities = "io.modelcontextprotocol/clientCapabilities"
-    static let meta = #""_meta":{"\#(version)":"2026-07-28","\#(capabilities)":{"x":1}}"#
+    static let meta = #""_meta":{"\#(version)":"2026-07-28","\#(capabilities)":{"elicitation":{},"x":1}}"#
 
     static func body(_ method: String, _ params: String = "", meta: String = meta, id: String = "1") -> String {
         let members = [meta, params].filter { !$0.isEmpty }.joined(separator: ",")
@@ -62,6 +62,18 @@ import Testing
             headers: ["mcp-session-id": nil]
         ),
         rule("each request says what its client offers", post("client"), 200, #""x":1"#),
+        rule(
+            "a question that the client has not offered to answer is 400",
+            post("tools/call", #""name":"ask-model""#, name: "ask-model"),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"sampling":{}}}"#
+        ),
+        rule(
+            "a question that this revision does not have is 404",
+            post("tools/call", #""name":"ask-ping""#, name: "ask-ping"),
+            404,
+            #""code":-32601"#
+        ),
         rule(
             "server/discover says what initialize says, and which revisions there are",
             post("server/discover"),
@@ -176,6 +188,45 @@ import Testing
         rule("base64 of what is no text is 400", call("a", header: "=?base64?/w==?="), 400, #""code":-32020"#),
         rule("another name in base64 is 400", call("a", header: "=?base64?Yg==?="), 400, #""code":-32020"#),
         rule("a name in other characters than ASCII is 400", call("\u{e9}", header: "\u{e9}"), 400, #""code":-32020"#),
+        rule(
+            "a method in base64 is 400",
+            TestServer.post(body("echo"), headers: headers("=?base64?ZWNobw==?=")),
+            400,
+            #""code":-32020"#
+        ),
+        rule(
+            "a name that only looks the same is 400",
+            call("\u{e9}", header: "=?base64?ZcyB?="),
+            400,
+            #""code":-32020"#
+        ),
+        rule(
+            "a name in the header alone is 400",
+            TestServer.post(body("tools/call"), headers: headers("tools/call", name: "a")),
+            400,
+            #""code":-32020"#
+        ),
+        rule(
+            "two revisions in the headers are 400",
+            TestServer.post(body("echo"), headers: headers("echo") + "MCP-Protocol-Version: 2025-11-25\r\n"),
+            400,
+            #""code":-32020"#
+        ),
+        rule(
+            "an id that is longer than any should be is 400",
+            TestServer.post(
+                body("echo", id: "\"" + String(repeating: "x", count: 1100) + "\""),
+                headers: headers("echo")
+            ),
+            400,
+            #""code":-32600"#
+        ),
+        rule(
+            "what is refused before the body is read has a code that this revision allows",
+            TestServer.post(body("echo"), headers: "Accept: text/plain\r\nMCP-Protocol-Version: 2026-07-28\r\n"),
+            406,
+            #""code":-32600"#
+        ),
         // Parameters that headers repeat
         rule(
             "parameters that the headers repeat pass",
@@ -200,7 +251,29 @@ import Testing
             400,
             #""code":-32020"#
         ),
+        rule("a number in another base is 400", region(#"{"count":42}"#, "Mcp-Param-Count: 0x2A\r\n"), 400),
+        rule("a number in base64 passes", region(#"{"count":42}"#, "Mcp-Param-Count: =?base64?NDI=?=\r\n"), 200),
+        rule(
+            "a large number that is one less is 400",
+            region(#"{"count":9007199254740993}"#, "Mcp-Param-Count: 9007199254740992\r\n"),
+            400
+        ),
         // What else a client may send
+        rule(
+            "a notification of an unsupported revision is 400",
+            TestServer.post(#"{"jsonrpc":"2.0","method":"hello"}"#, headers: headers(nil, version: "1900-01-01")),
+            400,
+            #""code":-32022"#
+        ),
+        rule(
+            "a notification whose header does not say what its body says is 400",
+            TestServer.post(
+                #"{"jsonrpc":"2.0","method":"hello","params":{\#(meta)}}"#,
+                headers: headers(nil, version: nil)
+            ),
+            400,
+            #""code":-32020"#
+        ),
         rule(
             "a notification is 202",
             TestServer.post(#"{"jsonrpc":"2.0","method":"hello"}"#, headers: headers(nil)),

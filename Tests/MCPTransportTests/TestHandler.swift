@@ -77,6 +77,8 @@ struct TestHandler: MCPHandler {
                 try context.requireParameterHeader(name, matches: arguments?[name.lowercased()])
             }
             return ["content": []]
+        case "ask-model": return ["content": [try await context.request("sampling/createMessage")]]
+        case "ask-ping": return ["content": [try await context.request("ping")]]
         case "two-questions":
             let name = try await context.request("elicitation/create", params: ["message": "name?"])
             let colour = try await context.request("elicitation/create", params: ["message": "colour?"])

@@ -97,6 +97,24 @@ struct StreamRegistryTests {
         #expect(consumer.received == [102, 104, 105])
     }
 
+    @Test("that listens has dealt with broadcasts that are not for it")
+    mutating func passedOver() {
+        _ = attach(stream(1, standalone: false, lists: [.tools]))
+        _ = attach(stream(2, standalone: false))
+        _ = registry.received(frame(101, .everybody(nil)))
+        _ = registry.received(frame(102, .everybody(.prompts)))
+        // The log may not have these any more.
+        #expect(
+            registry.received(frame(103, .streams([1]), inline: false)) == [.replay(replay(1, 102...103))]
+        )
+        // Broadcasts are nothing to the stream of a request.
+        #expect(
+            registry.received(frame(104, .streams([2]), inline: false)) == [
+                .replay(replay(2, 100...104, attachment: 2))
+            ]
+        )
+    }
+
     @Test("that listens loses no broadcast of its lists that arrives before it is known, and gets no other")
     mutating func listeningEarly() {
         registry.attachingBegan()
@@ -347,7 +365,7 @@ struct StreamRegistryTests {
     @Test("are none after all were closed, and then the log is not read from before the new node")
     mutating func startsOver() {
         _ = attach(stream(1))
-        registry.closeAll(.detached)
+        registry.closeAll { _ in .detached }
         registry.registered(at: event(200))
         #expect(consumer.closing == .detached)
         #expect(registry.listening() == [.fetch(fetch(2, after: 200))])

@@ -96,6 +96,17 @@ SELECT count(*) - :streams_before AS streams, count(*) FILTER (WHERE principal =
 SELECT stream > 0 AS stream FROM tmcp.listen('listen', :one, 'many', uris => ARRAY(SELECT 'note://' || n / 2 FROM generate_series(1, 1000) AS n));
 SELECT count(*) FROM tmcp.stream_subscriptions AS u JOIN tmcp.streams AS st USING (stream) WHERE st.id = 'many';
 
+-- As many may listen as there may be sessions, in all and for each principal; other principals are not concerned.
+SELECT tmcp.configure_store('listen', maximum_sessions_per_principal => 2, maximum_sessions => 6);
+SELECT stream > 0 AS stream FROM tmcp.listen('listen', :one, 'another of alice', principal => 'alice');
+SELECT tmcp.listen('listen', :one, 'a third of alice', principal => 'alice');
+\echo :SQLSTATE
+SELECT stream > 0 AS stream FROM tmcp.listen('listen', :one, 'one of carol', principal => 'carol');
+SELECT tmcp.listen('listen', :one, 'one of nobody');
+\echo :SQLSTATE
+SELECT tmcp.delete_stream('listen', 'another of alice'), tmcp.delete_stream('listen', 'one of carol');
+UPDATE tmcp.stores SET maximum_sessions = NULL, maximum_sessions_per_principal = NULL WHERE name = 'listen';
+
 -- Nobody resumes a listening stream or takes it over, whatever the session is said to be.
 SELECT state FROM tmcp.attach_batch('listen', :two, ARRAY['everything']);
 SELECT state FROM tmcp.attach_batch('listen', :two, ARRAY['everything'], ARRAY[0]);
