@@ -10,6 +10,11 @@ struct StreamAttachment: Sendable {
         case absent
         /// The database refuses it, as one of its own: the others are not concerned.
         case refused(SessionManagerError)
+
+        /// Whether it was refused because this process is no longer the node that it was.
+        var isFenced: Bool {
+            if case .refused(let error) = self { error.code == .nodeFenced } else { false }
+        }
     }
 
     let id: String

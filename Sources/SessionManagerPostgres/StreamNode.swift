@@ -468,11 +468,19 @@ actor StreamNode {
 
     /// Opens streams, all in one call.
     func attach(_ attachments: [StreamAttachment]) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
+        var outcomes: [StreamAttachment.Outcome]
         do {
-            return try await attachOnce(attachments)
+            outcomes = try await attachOnce(attachments)
         } catch  where error.code == .nodeFenced {
             return try await attachOnce(attachments)
         }
+        // Those that listen fail one by one; this process is another node by now.
+        let fenced = outcomes.indices.filter { outcomes[$0].isFenced }
+        guard !fenced.isEmpty, let again = try? await attachOnce(fenced.map { attachments[$0] }) else {
+            return outcomes
+        }
+        for (place, outcome) in zip(fenced, again) { outcomes[place] = outcome }
+        return outcomes
     }
 
     private func attachOnce(
