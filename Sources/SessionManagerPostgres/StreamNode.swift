@@ -468,10 +468,14 @@ actor StreamNode {
 
     /// Opens streams, all in one call.
     func attach(_ attachments: [StreamAttachment]) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
-        do {
-            return try await attachOnce(attachments)
-        } catch  where error.code == .nodeFenced {
-            return try await attachOnce(attachments)
+        // Fenced, nothing was attached; and fenced it may be again before it comes to that, where everything is slow.
+        let deadline = ContinuousClock.now + configuration.connectTimeout
+        while true {
+            do throws(SessionManagerError) {
+                return try await attachOnce(attachments)
+            } catch {
+                guard error.code == .nodeFenced, ContinuousClock.now < deadline else { throw error }
+            }
         }
     }
 
