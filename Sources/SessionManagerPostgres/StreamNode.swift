@@ -468,19 +468,25 @@ actor StreamNode {
 
     /// Opens streams, all in one call.
     func attach(_ attachments: [StreamAttachment]) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
-        var outcomes: [StreamAttachment.Outcome]
-        do {
-            outcomes = try await attachOnce(attachments)
-        } catch  where error.code == .nodeFenced {
-            return try await attachOnce(attachments)
-        }
-        // Those that listen fail one by one; this process is another node by now.
-        let fenced = outcomes.indices.filter { outcomes[$0].isFenced }
-        guard !fenced.isEmpty, let again = try? await attachOnce(fenced.map { attachments[$0] }) else {
-            return outcomes
-        }
-        for (place, outcome) in zip(fenced, again) { outcomes[place] = outcome }
-        return outcomes
+        // Whatever was refused by the fencing was not opened; and fenced it may be again before it comes to that, where
+        // everything is slow.
+        let deadline = ContinuousClock.now + configuration.connectTimeout
+        var outcomes: [StreamAttachment.Outcome?] = Array(repeating: nil, count: attachments.count)
+        var remaining = Array(attachments.indices)
+        repeat {
+            do throws(SessionManagerError) {
+                let latest = try await attachOnce(remaining.map { attachments[$0] })
+                for (place, outcome) in zip(remaining, latest) { outcomes[place] = outcome }
+                remaining = remaining.filter { outcomes[$0]?.isFenced ?? true }
+            } catch {
+                if error.code == .nodeFenced, ContinuousClock.now < deadline { continue }
+                // Others are open by now, and their callers are to hear of it.
+                guard remaining.count < attachments.count else { throw error }
+                for place in remaining { outcomes[place] = .refused(error) }
+                break
+            }
+        } while !remaining.isEmpty && ContinuousClock.now < deadline
+        return outcomes.compactMap { $0 }
     }
 
     private func attachOnce(
