@@ -1,9 +1,10 @@
 -- Every function that is meant to be used has a comment that says what it returns and shows an example, and every example
--- runs, with the stores, roles and nodes that the examples speak of.
+-- runs, with the stores, roles, nodes and streams that the examples speak of.
 
 SET client_min_messages = warning;
 SELECT tmcp.create_store() \g /dev/null
 SELECT tmcp.register_node('tmcp'), tmcp.register_node('tmcp') \g /dev/null
+SELECT tmcp.attach_batch('tmcp', 1, ARRAY(SELECT 'example ' || n FROM generate_series(1, 8) AS n)) \g /dev/null
 
 DO $$
 DECLARE
