@@ -249,7 +249,8 @@ struct ConnectTests {
         }
     }
 
-    @Test("Connecting needs no thread of the default pool", arguments: ["127.0.0.1", "localhost"])
+    // One case after the other: each needs all threads of the pool for itself.
+    @Test("Connecting needs no thread of the default pool", .serialized, arguments: ["127.0.0.1", "localhost"])
     func busyPool(host: String) async throws {
         let width = ProcessInfo.processInfo.activeProcessorCount
         let (reached, occupied) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
