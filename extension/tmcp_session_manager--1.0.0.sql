@@ -1286,8 +1286,9 @@ bytes; last_event_id, the last event that the client has seen, default NULL, whi
 stream's own id; principal, default none.
 Returns: state, "live", "replay" or "purged" as for tmcp.attach_batch; stream; event_id; replay_after; own_node;
 own_channel.
-Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by another live node, or by another listener without one; TM007 no such session for that
-principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
+Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by another live node, or by another listener
+without one; TM007 no such session for that principal, or the stream is another session's; TM009 the node is not alive;
+TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
 CREATE FUNCTION tmcp.listen(
@@ -1372,7 +1373,8 @@ default none; uris, resources, at most 1000, default none; principal, the user, 
 Returns: stream, the number that names the stream in frames; event_id, its position: what is sent later comes live.
 A frame with the targets *{kind} is for the node's streams that listen for that kind, and for those of sessions.
 Errors: TM001 an argument that cannot be one; TM002 no such store; TM003 there is a stream of that id; TM005, TM006 as many
-listen as the store's limits of sessions allow; TM009 the node is not alive; TM011 above read committed. Source: MCP 2026-07-28, basic/patterns/subscriptions.
+listen as the store's limits of sessions allow; TM009 the node is not alive; TM011 above read committed.
+Source: MCP 2026-07-28, basic/patterns/subscriptions.
 Example: SELECT * FROM tmcp.listen('tmcp', 1, 'c9b2f0', ARRAY['tools'], ARRAY['note://plan'], 'alice');$$;
 
 CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])
@@ -1562,8 +1564,8 @@ Example: SELECT tmcp.has('tmcp', 'abc');$$;
 -- A notification holds frames, one after the other, each
 --     {event id} {targets} {bytes}\n{data}      the message itself
 --     {event id} {targets} -\n                  the message is in the log: call tmcp.fetch_messages
--- with targets * for a broadcast, *{kind} for one that tells of a changed list, or stream numbers between commas. Since a frame holds its event id, no two
--- notifications are equal, and PostgreSQL drops none as a duplicate.
+-- with targets * for a broadcast, *{kind} for one that tells of a changed list, or stream numbers between commas. Since
+-- a frame holds its event id, no two notifications are equal, and PostgreSQL drops none as a duplicate.
 
 -- In PL/pgSQL, which keeps its plan: with a pinned search_path an SQL function is not inlined, and is planned for every
 -- statement that calls it.
@@ -1902,11 +1904,11 @@ DECLARE
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR next_message IN rest LOOP
+        -- Never between two rows of one event: the next call starts after it. A page that has reached neither is the last.
+        EXIT WHEN next_message.event_id > last_event_id
+              AND (count >= fetch_messages.maximum_count OR bytes >= fetch_messages.maximum_bytes);
         count := count + 1;
         bytes := bytes + octet_length(next_message.data);
-        -- Never between two rows of one event: the next call starts after it.
-        EXIT WHEN next_message.event_id > last_event_id
-              AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
         last_event_id := next_message.event_id;
         fetch_messages.event_id := next_message.event_id;
         fetch_messages.stream := next_message.stream;
@@ -1931,8 +1933,8 @@ cut off. LISTEN again first, then fetch, then drop what comes twice by its event
 Arguments: store; node; after, the last event id that the node has seen; maximum_count, messages after which no further
 event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
 Returns: event_id; stream, NULL for a broadcast, which is for every standalone stream; data; and kind, NULL unless the
-broadcast is for the streams that listen for this kind as well; in order. Call again after the last event_id until no row
-comes.
+broadcast is for the streams that listen for this kind as well; in order. Call again after the last event_id unless both
+were fewer.
 Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since; TM011 above read
 committed.
 Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;
@@ -2927,8 +2929,8 @@ AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA tmcp TO %s', grant_monitoring.role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tmcp.version() TO %s', grant_monitoring.role);
-    EXECUTE format('GRANT SELECT ON tmcp.node_status, tmcp.session_status, tmcp.listener_status, tmcp.stream_backlog, tmcp.log_status,'
-                   ' tmcp.queue_status TO %s', grant_monitoring.role);
+    EXECUTE format('GRANT SELECT ON tmcp.node_status, tmcp.session_status, tmcp.listener_status, tmcp.stream_backlog,'
+                   ' tmcp.log_status, tmcp.queue_status TO %s', grant_monitoring.role);
 END
 $$;
 REVOKE ALL ON FUNCTION tmcp.grant_monitoring(regrole) FROM PUBLIC;

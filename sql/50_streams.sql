@@ -333,8 +333,9 @@ bytes; last_event_id, the last event that the client has seen, default NULL, whi
 stream's own id; principal, default none.
 Returns: state, "live", "replay" or "purged" as for tmcp.attach_batch; stream; event_id; replay_after; own_node;
 own_channel.
-Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by another live node, or by another listener without one; TM007 no such session for that
-principal, or the stream is another session's; TM009 the node is not alive; TM011 above read committed.
+Errors: TM001 an id that cannot be one; TM002 no such store; TM003 held by another live node, or by another listener
+without one; TM007 no such session for that principal, or the stream is another session's; TM009 the node is not alive;
+TM011 above read committed.
 Example: SELECT state, own_channel FROM tmcp.attach('tmcp', NULL, 'abc');$$;
 
 CREATE FUNCTION tmcp.listen(
@@ -419,7 +420,8 @@ default none; uris, resources, at most 1000, default none; principal, the user, 
 Returns: stream, the number that names the stream in frames; event_id, its position: what is sent later comes live.
 A frame with the targets *{kind} is for the node's streams that listen for that kind, and for those of sessions.
 Errors: TM001 an argument that cannot be one; TM002 no such store; TM003 there is a stream of that id; TM005, TM006 as many
-listen as the store's limits of sessions allow; TM009 the node is not alive; TM011 above read committed. Source: MCP 2026-07-28, basic/patterns/subscriptions.
+listen as the store's limits of sessions allow; TM009 the node is not alive; TM011 above read committed.
+Source: MCP 2026-07-28, basic/patterns/subscriptions.
 Example: SELECT * FROM tmcp.listen('tmcp', 1, 'c9b2f0', ARRAY['tools'], ARRAY['note://plan'], 'alice');$$;
 
 CREATE FUNCTION tmcp.reattach(store text, node bigint, streams bigint[], positions bigint[], last_event_ids bigint[])

@@ -3,8 +3,8 @@
 -- A notification holds frames, one after the other, each
 --     {event id} {targets} {bytes}\n{data}      the message itself
 --     {event id} {targets} -\n                  the message is in the log: call tmcp.fetch_messages
--- with targets * for a broadcast, *{kind} for one that tells of a changed list, or stream numbers between commas. Since a frame holds its event id, no two
--- notifications are equal, and PostgreSQL drops none as a duplicate.
+-- with targets * for a broadcast, *{kind} for one that tells of a changed list, or stream numbers between commas. Since
+-- a frame holds its event id, no two notifications are equal, and PostgreSQL drops none as a duplicate.
 
 -- In PL/pgSQL, which keeps its plan: with a pinned search_path an SQL function is not inlined, and is planned for every
 -- statement that calls it.
@@ -343,11 +343,11 @@ DECLARE
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR next_message IN rest LOOP
+        -- Never between two rows of one event: the next call starts after it. A page that has reached neither is the last.
+        EXIT WHEN next_message.event_id > last_event_id
+              AND (count >= fetch_messages.maximum_count OR bytes >= fetch_messages.maximum_bytes);
         count := count + 1;
         bytes := bytes + octet_length(next_message.data);
-        -- Never between two rows of one event: the next call starts after it.
-        EXIT WHEN next_message.event_id > last_event_id
-              AND (count > fetch_messages.maximum_count OR bytes > fetch_messages.maximum_bytes);
         last_event_id := next_message.event_id;
         fetch_messages.event_id := next_message.event_id;
         fetch_messages.stream := next_message.stream;
@@ -372,8 +372,8 @@ cut off. LISTEN again first, then fetch, then drop what comes twice by its event
 Arguments: store; node; after, the last event id that the node has seen; maximum_count, messages after which no further
 event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
 Returns: event_id; stream, NULL for a broadcast, which is for every standalone stream; data; and kind, NULL unless the
-broadcast is for the streams that listen for this kind as well; in order. Call again after the last event_id until no row
-comes.
+broadcast is for the streams that listen for this kind as well; in order. Call again after the last event_id unless both
+were fewer.
 Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since; TM011 above read
 committed.
 Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;

@@ -11,8 +11,8 @@ AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA tmcp TO %s', grant_monitoring.role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION tmcp.version() TO %s', grant_monitoring.role);
-    EXECUTE format('GRANT SELECT ON tmcp.node_status, tmcp.session_status, tmcp.listener_status, tmcp.stream_backlog, tmcp.log_status,'
-                   ' tmcp.queue_status TO %s', grant_monitoring.role);
+    EXECUTE format('GRANT SELECT ON tmcp.node_status, tmcp.session_status, tmcp.listener_status, tmcp.stream_backlog,'
+                   ' tmcp.log_status, tmcp.queue_status TO %s', grant_monitoring.role);
 END
 $$;
 REVOKE ALL ON FUNCTION tmcp.grant_monitoring(regrole) FROM PUBLIC;

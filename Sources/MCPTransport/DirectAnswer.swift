@@ -15,9 +15,8 @@ actor DirectAnswer: AnswerStream {
 
     private let requestID: RequestID
     private let stream: any StreamController
-    private var outcome: Outcome?
+    private var first = FirstOutcome<Outcome>()
     private var isFinished = false
-    private var waiter: CheckedContinuation<Outcome, Never>?
 
     /// - Parameter stream: takes the messages, if there is more than the answer.
     init(to requestID: RequestID, stream: any StreamController) {
@@ -27,8 +26,7 @@ actor DirectAnswer: AnswerStream {
 
     /// Waits for whatever comes first.
     func firstOutcome() async -> Outcome {
-        if let outcome { return outcome }
-        return await withCheckedContinuation { waiter = $0 }
+        await withCheckedContinuation { first.tell($0) }
     }
 
     /// Sends a message ahead of the answer.
@@ -42,7 +40,7 @@ actor DirectAnswer: AnswerStream {
 
     /// Has the answer come on a stream.
     func becomeStream() {
-        settle(.streaming)
+        first.settle(.streaming)
     }
 
     /// Gives the answer. Nothing is sent afterwards.
@@ -50,8 +48,8 @@ actor DirectAnswer: AnswerStream {
     /// - Parameter patience: how long the client may take to read what waits before it.
     func finish(_ result: Result<JSONValue, MCPError>, within patience: Duration) async {
         isFinished = true
-        settle(.answered(result))
-        guard case .streaming = outcome else { return }
+        first.settle(.answered(result))
+        guard case .streaming = first.outcome else { return }
         // An answer of any size fits when nothing waits before it.
         await withTaskGroup(of: Void.self) { group in
             group.addTask { [stream] in await stream.waitUntilDrained() }
@@ -64,12 +62,5 @@ actor DirectAnswer: AnswerStream {
 
     private func enqueue(_ data: String) -> Bool {
         stream.enqueue(StreamMessage(eventID: EventID(rawValue: 0), data: data))
-    }
-
-    private func settle(_ first: Outcome) {
-        guard outcome == nil else { return }
-        outcome = first
-        waiter?.resume(returning: first)
-        waiter = nil
     }
 }

@@ -35,8 +35,7 @@ actor Exchange: AnswerStream {
     private let bufferBytes: Int
     private let logger: Logger
     private var state = State.quiet
-    private var outcome: Outcome?
-    private var waiter: CheckedContinuation<Outcome, Never>?
+    private var first = FirstOutcome<Outcome>()
 
     init(
         sessionID: String,
@@ -57,8 +56,7 @@ actor Exchange: AnswerStream {
 
     /// Waits for whatever comes first.
     func firstOutcome() async -> Outcome {
-        if let outcome { return outcome }
-        return await withCheckedContinuation { waiter = $0 }
+        await withCheckedContinuation { first.tell($0) }
     }
 
     /// Sends a message ahead of the answer.
@@ -72,7 +70,7 @@ actor Exchange: AnswerStream {
         if case .opening(let task) = state { _ = await task.value }
         guard case .streaming = state else {
             state = .finished
-            return settle(.answered(answer))
+            return first.settle(.answered(answer))
         }
         state = .finished
         do throws(SessionManagerError) {
@@ -88,7 +86,7 @@ actor Exchange: AnswerStream {
         do throws(SessionManagerError) {
             try await append(replacement)
         } catch {
-            if case .streaming(let stream) = outcome { stream.outgoing.controller.close(.ended) }
+            if case .streaming(let stream) = first.outcome { stream.outgoing.controller.close(.ended) }
         }
     }
 
@@ -113,7 +111,7 @@ actor Exchange: AnswerStream {
             switch result {
             case .success(let stream):
                 state = .streaming
-                settle(.streaming(stream))
+                first.settle(.streaming(stream))
             case .failure:
                 // The next message may find the session manager in a better state.
                 state = .quiet
@@ -136,12 +134,5 @@ actor Exchange: AnswerStream {
         } catch {
             return .failure(error)
         }
-    }
-
-    private func settle(_ outcome: Outcome) {
-        guard self.outcome == nil else { return }
-        self.outcome = outcome
-        waiter?.resume(returning: outcome)
-        waiter = nil
     }
 }

@@ -43,9 +43,6 @@ struct Subscription: Sendable {
 }
 
 extension ChangeFilter {
-    /// The most resources that one stream may listen for; a client may open several.
-    static let maximumResources = 1000
-
     private static let names: [(member: String, list: ServerList)] = [
         ("toolsListChanged", .tools), ("promptsListChanged", .prompts), ("resourcesListChanged", .resources),
     ]

@@ -3,10 +3,10 @@ import Glibc
 /// A mutual exclusion lock of the C library's.
 ///
 /// `Synchronization.Mutex` is slow under contention on Linux and upsets the thread sanitizer.
-package struct Lock: ~Copyable {
+struct Lock: ~Copyable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
 
-    package init() {
+    init() {
         mutex = .allocate(capacity: 1)
         mutex.initialize(to: pthread_mutex_t())
         let status = pthread_mutex_init(mutex, nil)
@@ -20,7 +20,7 @@ package struct Lock: ~Copyable {
 
     /// Runs `body` while no other thread runs one under this lock. Not reentrant.
     @inline(__always)
-    package func withLock<Value: ~Copyable>(_ body: () -> Value) -> Value {
+    func withLock<Value: ~Copyable>(_ body: () -> Value) -> Value {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         return body()

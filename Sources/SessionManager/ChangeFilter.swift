@@ -15,8 +15,11 @@ public struct ChangeFilter: Sendable, Hashable {
     /// The lists of whose changes the client wants to hear. Default: none.
     public var lists: Set<ServerList>
 
-    /// The uris of the resources of whose changes the client wants to hear, at most 1,000 of 1 to 2,048 bytes each.
-    /// Default: none.
+    /// The most resources that one stream may listen for: 1,000. A client may open several.
+    public static let maximumResources = 1000
+
+    /// The uris of the resources of whose changes the client wants to hear, at most ``maximumResources`` of 1 to 2,048
+    /// bytes each. Default: none.
     public var resources: [String]
 
     /// A filter.

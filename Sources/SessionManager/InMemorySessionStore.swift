@@ -144,8 +144,11 @@ extension InMemorySessionStore {
     ) throws(SessionManagerError) -> EventID {
         try requireID(id)
         for uri in filter.resources { try requireURI(uri) }
-        guard filter.resources.count <= 1000 else {
-            throw SessionManagerError(.invalidArgument, "a stream may listen for 1,000 resources")
+        guard filter.resources.count <= ChangeFilter.maximumResources else {
+            throw SessionManagerError(
+                .invalidArgument,
+                "a stream may listen for \(ChangeFilter.maximumResources) resources"
+            )
         }
         let listening = streams.values.compactMap(\.listening)
         try requireRoom(for: principal, beside: listening.lazy.map(\.principal))

@@ -4,7 +4,7 @@ import SessionManager
 import Synchronization
 
 /// Makes calls for many requests at once: while one call is under way, what is asked for meanwhile waits, and goes out
-/// together in the next one. There is no timer, so a request that comes alone does not wait for others.
+/// together in the next one. A request that comes alone does not wait for others.
 actor Batcher<Request: Sendable, Response: Sendable> {
     typealias Perform = @Sendable ([Request]) async throws(SessionManagerError) -> [Response]
     typealias Undo = @Sendable (Request, Response) async -> Void
@@ -25,16 +25,15 @@ actor Batcher<Request: Sendable, Response: Sendable> {
     private let maximumWeight: Int
     private let perform: Perform
     private let undo: Undo
-    private nonisolated let inbox = Inbox<Entry>()
     private nonisolated let lastNumber = Atomic<UInt64>(0)
-    /// Taken out of the inbox.
     private var waiting: Deque<Entry> = []
     private var underWay: [Entry] = []
     private var lastAnswer: (time: ContinuousClock.Instant, count: Int)?
+    private var isStopped = false
     private var isRunning = false
     private var stoppers: [CheckedContinuation<Void, Never>] = []
     private let signals: AsyncStream<Void>
-    private nonisolated let signal: AsyncStream<Void>.Continuation
+    private let signal: AsyncStream<Void>.Continuation
 
     /// A batcher that is idle until ``run()`` is called.
     ///
@@ -62,8 +61,6 @@ actor Batcher<Request: Sendable, Response: Sendable> {
     func run() async {
         isRunning = true
         for await _ in signals { await performAll() }
-        // Whoever came just before the end may have been too late with the signal.
-        await performAll()
         isRunning = false
         for stopper in stoppers { stopper.resume() }
         stoppers = []
@@ -71,13 +68,13 @@ actor Batcher<Request: Sendable, Response: Sendable> {
 
     /// Takes no further requests, and returns when those that wait are done; so does ``run()``.
     func stop() async {
-        inbox.close()
+        isStopped = true
         signal.finish()
         if isRunning { await withCheckedContinuation { stoppers.append($0) } }
     }
 
     /// How many requests wait for the next call.
-    var waitingCount: Int { waiting.count + inbox.count }
+    var waitingCount: Int { waiting.count }
 
     /// Has a request done, with others.
     ///
@@ -88,13 +85,7 @@ actor Batcher<Request: Sendable, Response: Sendable> {
         let result = await withTaskCancellationHandler {
             await withUnsafeContinuation { (continuation: Continuation) in
                 let entry = Entry(number: number, request: request, weight: weight, continuation: continuation)
-                switch inbox.append(entry) {
-                case .closed:
-                    let error = SessionManagerError(.notRunning, "the session manager has stopped")
-                    return continuation.resume(returning: .failure(error))
-                case .first: signal.yield()
-                case .another: break
-                }
+                eventLoop.execute { self.assumeIsolated { $0.accept(entry) } }
                 // A cancellation from before was too early to find it.
                 if Task.isCancelled { cancelLater(number) }
             }
@@ -104,6 +95,16 @@ actor Batcher<Request: Sendable, Response: Sendable> {
         return try result.get()
     }
 
+    private func accept(_ entry: Entry) {
+        guard !isStopped else {
+            let error = SessionManagerError(.notRunning, "the session manager has stopped")
+            entry.continuation?.resume(returning: .failure(error))
+            return
+        }
+        waiting.append(entry)
+        if waiting.count == 1 { signal.yield() }
+    }
+
     private static var cancelled: SessionManagerError { SessionManagerError(.cancelled, "the task was cancelled") }
 
     private nonisolated func cancelLater(_ number: UInt64) {
@@ -111,7 +112,6 @@ actor Batcher<Request: Sendable, Response: Sendable> {
     }
 
     private func cancel(_ number: UInt64) {
-        waiting.append(contentsOf: inbox.takeAll())
         if let index = waiting.firstIndex(where: { $0.number == number }) {
             waiting.remove(at: index).continuation?.resume(returning: .failure(Self.cancelled))
         } else if let index = underWay.firstIndex(where: { $0.number == number }) {
@@ -122,7 +122,6 @@ actor Batcher<Request: Sendable, Response: Sendable> {
     private func performAll() async {
         while true {
             await gather()
-            waiting.append(contentsOf: inbox.takeAll())
             guard !waiting.isEmpty else { return }
             await performNext()
         }
@@ -133,12 +132,12 @@ actor Batcher<Request: Sendable, Response: Sendable> {
     /// as were answered are waited for, each as long as it takes a caller to come back.
     private func gather() async {
         guard let lastAnswer, lastAnswer.count > 1 else { return }
-        var count = waitingCount
+        var count = waiting.count
         var last = lastAnswer.time
         while count < lastAnswer.count, ContinuousClock.now < last + Self.patience {
             await withUnsafeContinuation { continuation in eventLoop.execute { continuation.resume() } }
-            if waitingCount > count {
-                count = waitingCount
+            if waiting.count > count {
+                count = waiting.count
                 last = .now
             }
         }

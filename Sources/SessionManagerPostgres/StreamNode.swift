@@ -713,7 +713,7 @@ actor StreamNode {
                 let messages = try result.rows.map { (row) throws(PostgresError) in
                     StreamMessage(eventID: EventID(rawValue: try row.value(0)), data: try row.value(1))
                 }
-                guard let last = messages.last else { return perform(registry.caughtUp(replay)) }
+                guard !messages.isEmpty else { return perform(registry.caughtUp(replay)) }
                 let bytes = messages.reduce(0) { $0 + Int64($1.data.utf8.count) }
                 // No faster than the client reads, so that it can catch up with more than its buffer holds.
                 await stream.controller.waitUntilDrained()
@@ -722,7 +722,7 @@ actor StreamNode {
                 if messages.count < Self.pageCount, bytes < Self.pageBytes {
                     return perform(registry.caughtUp(replay))
                 }
-                after = last.eventID
+                after = messages.last?.eventID ?? after
                 backoff.reset()
             } catch {
                 let failure = SessionManagerError(any: error)
@@ -767,15 +767,19 @@ actor StreamNode {
                     ]
                 )
                 guard let last = result.rows.last, try last.value(4) else { return await abandon(registration) }
-                guard result.rowCount > 1 else { return perform(registry.nodeCaughtUp(fetch)) }
+                var bytes: Int64 = 0
                 try deliver { () throws(PostgresError) in
                     for row in result.rows.dropLast() {
                         after = EventID(rawValue: try row.value(0))
                         let message = StreamMessage(eventID: after, data: try row.value(2))
+                        bytes += Int64(message.data.utf8.count)
                         perform(registry.fetched(message, targets: try targets(of: row), by: fetch))
                     }
                 }
                 metrics.fetched(result.rowCount - 1)
+                if result.rowCount - 1 < Self.pageCount, bytes < Self.pageBytes {
+                    return perform(registry.nodeCaughtUp(fetch))
+                }
                 backoff.reset()
             } catch {
                 let failure = SessionManagerError(any: error)

@@ -10,6 +10,8 @@ final class Reception: StreamController {
         var lastEventID: Int64 = 0
         /// Nanoseconds for each small message.
         var latencies: [Int64] = []
+        /// Ends when there are so many latencies.
+        var awaited: (count: Int, arrival: AsyncStream<Void>.Continuation)?
     }
 
     private let summary = Mutex(Summary())
@@ -33,10 +35,27 @@ final class Reception: StreamController {
             $0.lastArrival = now
             $0.lastEventID = max($0.lastEventID, eventID)
             if let latency { $0.latencies.append(latency) }
+            if let awaited = $0.awaited, $0.latencies.count >= awaited.count { awaited.arrival.finish() }
         }
     }
 
     var current: Summary { summary.withLock { $0 } }
+
+    /// The latencies, once there are so many of them, or a minute is over.
+    func latencies(of count: Int) async -> [Int64] {
+        let (arrivals, arrival) = AsyncStream.makeStream(of: Void.self)
+        summary.withLock {
+            $0.awaited = (count, arrival)
+            if $0.latencies.count >= count { arrival.finish() }
+        }
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { for await _ in arrivals {} }
+            group.addTask { try? await Task.sleep(for: .seconds(60)) }
+            await group.next()
+            group.cancelAll()
+        }
+        return current.latencies
+    }
 
     /// Starts over.
     func reset(measuringLatency: Bool) {

@@ -25,7 +25,7 @@ extension Runner {
                 var greatest = 0.0
                 while monotonicNanoseconds() < end {
                     greatest = max(greatest, try await size(database))
-                    usleep(200_000)
+                    try await Task.sleep(for: .milliseconds(200))
                 }
                 _ = try field.workers[0].answer()
                 _ = try field.lastArrival(of: seconds / steps * 5_000)

@@ -97,7 +97,7 @@ struct Worker {
             let summary = reception.current
             return [Int64(summary.count), summary.lastArrival, summary.lastEventID]
         case "latencies":
-            let latencies = reception.current.latencies.sorted()
+            let latencies = await reception.latencies(of: Int(numbers[0])).sorted()
             return [latencies.percentile(0.5), latencies.percentile(0.99), Int64(latencies.count)]
         case "memory":
             return [try residentBytes()]

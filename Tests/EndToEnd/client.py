@@ -76,6 +76,19 @@ class User:
     async def roots(self, _):
         return types.ListRootsResult(roots=[types.Root(uri="file:///project", name="project")])
 
+    def connection(self, target, mode):
+        """The official client, to be entered, which asks and tells this user."""
+        return Client(
+            target,
+            mode=mode,
+            read_timeout_seconds=30,
+            sampling_callback=self.sample,
+            elicitation_callback=self.elicit,
+            list_roots_callback=self.roots,
+            logging_callback=self.logged,
+            message_handler=self.heard,
+        )
+
     async def call(self, tool, /, **arguments):
         """Calls a tool. Returns the text that it answers with."""
         result = await self.client.call_tool(tool, arguments, read_timeout_seconds=DEADLINE)
@@ -109,18 +122,7 @@ async def connected(base, transport="http", headers=None, pool=None):
             target = sse_client(
                 f"{base}/sse", headers=headers, on_session_created=lambda session: setattr(user, "session", session)
             )
-        user.client = await stack.enter_async_context(
-            Client(
-                target,
-                mode="legacy",
-                read_timeout_seconds=30,
-                sampling_callback=user.sample,
-                elicitation_callback=user.elicit,
-                list_roots_callback=user.roots,
-                logging_callback=user.logged,
-                message_handler=user.heard,
-            )
-        )
+        user.client = await stack.enter_async_context(user.connection(target, mode="legacy"))
         if not pool:
             await eventually(
                 lambda: psql(f"SELECT count(*) FROM tmcp.tmcp_sessions WHERE id = '{user.session}'") == "1",

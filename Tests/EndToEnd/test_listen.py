@@ -8,8 +8,6 @@ import subprocess
 import sys
 import unittest
 
-import httpx2
-from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import SubscriptionLost
 from mcp.shared.exceptions import MCPError
@@ -37,16 +35,8 @@ async def modern(base, headers=None):
 
     async with http_client(headers) as http:
         http.event_hooks = {"response": [note_session]}
-        async with Client(
-            streamable_http_client(f"{base}/mcp", http_client=http),
-            mode="auto",
-            read_timeout_seconds=30,
-            sampling_callback=user.sample,
-            elicitation_callback=user.elicit,
-            list_roots_callback=user.roots,
-            logging_callback=user.logged,
-            message_handler=user.heard,
-        ) as user.client:
+        target = streamable_http_client(f"{base}/mcp", http_client=http)
+        async with user.connection(target, mode="auto") as user.client:
             yield user
 
 
@@ -91,7 +81,7 @@ def updated(name, number=1):
     return {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"_meta": meta, "uri": f"note://{name}"}}
 
 
-def holder(deployment, principal=None):
+def holder(deployment):
     """The server that holds the only listening stream."""
     node = psql("SELECT node FROM tmcp.listener_status")
     return next(server for server in deployment.servers if server.node == node)

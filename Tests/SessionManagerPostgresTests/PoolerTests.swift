@@ -9,32 +9,24 @@ struct PoolerTests {
     @Test("before the connection for calls: everything works, also while messages flow from several processes")
     func calls() async throws {
         let database = try TestDatabase()
-        try await Pooler.with(database) { url in
-            try await database.withManagers(
-                3,
-                configure: {
-                    $1.connectionString = url
-                    $1.listenerConnectionString = database.url
-                }
-            ) { managers in
-                #expect(try await managers[0].client.running().calls.isPooled)
-                try await expectSurvival(of: managers) { await $0.progress(by: 300) }
-                let info = PostgresInfoSessionManager(sharing: managers[1])
-                try await info.start("a", metadata: SessionMetadata(clientInfo: ["name": "x"]), principal: "ann")
-                try await info.addSubscription("a", uri: "note://x", principal: "ann")
-                let stream = MessageStream()
-                try await managers[0].create(
-                    "a",
-                    controller: stream.controller,
-                    options: StreamOptions(principal: "ann")
-                )
-                #expect(try await managers[2].publish("note://x", data: "1") == 1)
-                #expect(await stream.next(1) == ["1"])
-                #expect(try await info.metadata("a", principal: "ann")?.clientInfo == ["name": "x"])
-                try await managers[2].delete("a")
-                for await _ in stream {}
-                #expect(stream.closing == .ended)
-            }
+        try await Pooler.withManagers(database, 3) { managers in
+            #expect(try await managers[0].client.running().calls.isPooled)
+            try await expectSurvival(of: managers) { await $0.progress(by: 300) }
+            let info = PostgresInfoSessionManager(sharing: managers[1])
+            try await info.start("a", metadata: SessionMetadata(clientInfo: ["name": "x"]), principal: "ann")
+            try await info.addSubscription("a", uri: "note://x", principal: "ann")
+            let stream = MessageStream()
+            try await managers[0].create(
+                "a",
+                controller: stream.controller,
+                options: StreamOptions(principal: "ann")
+            )
+            #expect(try await managers[2].publish("note://x", data: "1") == 1)
+            #expect(await stream.next(1) == ["1"])
+            #expect(try await info.metadata("a", principal: "ann")?.clientInfo == ["name": "x"])
+            try await managers[2].delete("a")
+            for await _ in stream {}
+            #expect(stream.closing == .ended)
         }
     }
 

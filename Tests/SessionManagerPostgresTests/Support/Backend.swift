@@ -26,14 +26,8 @@ enum Backend: String, CaseIterable, Sendable {
             }
         case .pooledPostgres:
             let database = try TestDatabase()
-            try await Pooler.with(database) { url in
-                try await database.withManagers(
-                    configure: {
-                        $1.connectionString = url
-                        $1.listenerConnectionString = database.url
-                    },
-                    { managers in try await body(managers, managers.map { PostgresInfoSessionManager(sharing: $0) }) }
-                )
+            try await Pooler.withManagers(database) { managers in
+                try await body(managers, managers.map { PostgresInfoSessionManager(sharing: $0) })
             }
         }
     }

@@ -1,4 +1,5 @@
 import Foundation
+import SessionManagerPostgres
 import Testing
 
 /// A PgBouncer in transaction mode before the test server.
@@ -43,5 +44,23 @@ struct Pooler {
         process.signal(SIGKILL)
         await process.waitUntilExit()
         try result.get()
+    }
+
+    /// Runs `body` with managers whose calls go through a pooler, and who listen past it.
+    static func withManagers(
+        _ database: TestDatabase,
+        _ count: Int = 2,
+        _ body: @Sendable ([PostgresStreamSessionManager]) async throws -> Void
+    ) async throws {
+        try await with(database) { url in
+            try await database.withManagers(
+                count,
+                configure: {
+                    $1.connectionString = url
+                    $1.listenerConnectionString = database.url
+                },
+                body
+            )
+        }
     }
 }
