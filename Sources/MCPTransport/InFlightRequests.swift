@@ -103,10 +103,13 @@ final class InFlightRequests: Sendable {
             return
         }
         guard let streamID = key.streamID, await !passOn(to: streamID, logger: logger) else { return }
-        // A request that is handled elsewhere, but not for long enough to have its stream, has it soon.
+        // A request that is handled elsewhere, but not for long enough to have its stream, has it soon: twice as long
+        // as its process waits, or longer where that has much to do. Most often the request has just been answered.
         Task {
-            guard (try? await Task.sleep(for: InFlightRequests.delay * 2)) != nil else { return }
-            _ = await passOn(to: streamID, logger: logger)
+            for factor in [2, 4, 8] {
+                guard (try? await Task.sleep(for: InFlightRequests.delay * factor)) != nil else { return }
+                if await passOn(to: streamID, logger: logger) { return }
+            }
         }
     }
 
