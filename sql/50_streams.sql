@@ -163,6 +163,7 @@ DECLARE
     number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     are_wanted boolean[];
     created bigint[];
+    created_ids text[];
     last_before bigint;
     position_now bigint;
 BEGIN
@@ -204,11 +205,24 @@ BEGIN
         WHERE a.is_wanted
         ORDER BY a.id COLLATE "C"
         ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
-        RETURNING st.stream
+        RETURNING st.stream, st.id
     )
-    SELECT coalesce(array_agg(i.stream), '{}') INTO created FROM inserted AS i;
+    SELECT coalesce(array_agg(i.stream), '{}'), array_agg(i.id) INTO created, created_ids FROM inserted AS i;
 
     position_now := tmcp._next_event_ids(1);
+
+    IF cardinality(created) = number_of_ids
+       AND coalesce(cardinality(array_remove(attach_batch.last_event_ids, NULL)), 0) = 0
+       AND coalesce(cardinality(array_remove(attach_batch.session_ids, NULL)), 0) = 0 THEN
+        -- All are new, and there is nothing to decide, which would take longer than to open them. Not for a stream beside
+        -- the standalone one: only with that one does the start of a session collide, so that it cannot come in between.
+        RETURN QUERY
+        SELECT a.place, 'live', c.stream, position_now, NULL::bigint
+        FROM unnest(attach_batch.ids) WITH ORDINALITY AS a (id, place)
+        JOIN unnest(created, created_ids) AS c (stream, id) USING (id)
+        ORDER BY a.place;
+        RETURN;
+    END IF;
 
     RETURN QUERY
     WITH found AS (
@@ -304,6 +318,13 @@ BEGIN
         UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
         WHERE n.node = attach.own_node AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
         IF FOUND THEN
+            -- Before the stream, as everywhere: that of the stream, and the one that is locked below.
+            PERFORM FROM tmcp.sessions AS x
+            WHERE x.store = s.store
+              AND x.id IN (coalesce(attach.session_id, attach.id),
+                           (SELECT st.session_id FROM tmcp.streams AS st
+                            WHERE st.store = s.store AND st.id = attach.id))
+            ORDER BY x.id FOR KEY SHARE;
             PERFORM tmcp._let_go(ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.node = attach.own_node
                                        ORDER BY st.id FOR UPDATE));
         END IF;

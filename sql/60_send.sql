@@ -69,7 +69,8 @@ Returns: the event id; NULL when there is no such stream, and then nothing was s
 Errors: TM001 no message; TM002 no such store; TM004 over maximum_message_size; TM011 above read committed.
 Example: SELECT tmcp.send('tmcp', 'abc', '{"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}');$$;
 
-CREATE FUNCTION tmcp._log_and_notify(s tmcp.stores, event_id bigint, recipients bigint[], data text) RETURNS integer
+CREATE FUNCTION tmcp._log_and_notify(s tmcp.stores, event_id bigint, recipients bigint[], nodes bigint[], data text)
+RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -82,20 +83,20 @@ BEGIN
     INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
     SELECT _log_and_notify.event_id, s.store, recipient.stream, _log_and_notify.data, r.slot
     FROM unnest(recipients) AS recipient (stream) CROSS JOIN tmcp.rotation AS r;
-    PERFORM pg_notify(told.channel,
+    PERFORM pg_notify(n.channel,
                       tmcp._frame(_log_and_notify.event_id, told.targets, _log_and_notify.data, s.inline_limit))
-    FROM (SELECT held.channel, string_agg(held.stream::text, ',') AS targets
-          FROM (SELECT n.channel, st.stream,
-                       (row_number() OVER (PARTITION BY n.node) - 1) / streams_per_frame AS part
-                FROM tmcp.streams AS st JOIN tmcp.nodes AS n USING (node)
-                WHERE st.stream = ANY (recipients)) AS held
-          GROUP BY held.channel, held.part) AS told;
+    FROM (SELECT held.node, string_agg(held.stream::text, ',') AS targets
+          FROM (SELECT r.node, r.stream, (row_number() OVER (PARTITION BY r.node) - 1) / streams_per_frame AS part
+                FROM unnest(recipients, _log_and_notify.nodes) AS r (stream, node)
+                WHERE r.node IS NOT NULL) AS held
+          GROUP BY held.node, held.part) AS told
+    JOIN tmcp.nodes AS n USING (node);
     RETURN coalesce(cardinality(recipients), 0);
 END
 $$;
-COMMENT ON FUNCTION tmcp._log_and_notify(tmcp.stores, bigint, bigint[], text) IS
-    'Logs one message for many streams and notifies their nodes. The recipients are resolved after the event id was '
-    'allocated, under the order lock; else one who attaches in between would be missed.';
+COMMENT ON FUNCTION tmcp._log_and_notify(tmcp.stores, bigint, bigint[], bigint[], text) IS
+    'Logs one message for many streams and notifies the nodes that hold them, given for each stream. Both are resolved '
+    'after the event id was allocated, under the order lock; else one who attaches in between would be missed.';
 
 CREATE FUNCTION tmcp._broadcast(s tmcp.stores, data text, kind text) RETURNS bigint
 LANGUAGE plpgsql
@@ -119,21 +120,25 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     new_event_id constant bigint := tmcp._next_event_ids(1);
+    recipients bigint[];
+    nodes bigint[];
 BEGIN
-    RETURN tmcp._log_and_notify(s, new_event_id, ARRAY(
-        SELECT st.stream
-        FROM tmcp.subscriptions AS u
-        JOIN tmcp.sessions AS x USING (session)
-        JOIN tmcp.streams AS st ON st.store = s.store AND st.id = x.id
-        WHERE u.store = s.store AND u.uri = _publish.uri
-          AND (_publish.principal IS NULL OR x.principal = _publish.principal)
-        UNION ALL
-        SELECT u.stream
-        FROM tmcp.stream_subscriptions AS u
-        WHERE u.store = s.store AND u.uri = _publish.uri
-          AND (_publish.principal IS NULL
-               OR (SELECT st.principal FROM tmcp.streams AS st WHERE st.stream = u.stream) = _publish.principal)
-        ORDER BY 1), _publish.data);
+    SELECT array_agg(subscriber.stream), array_agg(subscriber.node) INTO recipients, nodes
+    FROM (SELECT st.stream, st.node
+          FROM tmcp.subscriptions AS u
+          JOIN tmcp.sessions AS x USING (session)
+          JOIN tmcp.streams AS st ON st.store = s.store AND st.id = x.id
+          WHERE u.store = s.store AND u.uri = _publish.uri
+            AND (_publish.principal IS NULL OR x.principal = _publish.principal)
+          UNION ALL
+          SELECT st.stream, st.node
+          FROM tmcp.stream_subscriptions AS u
+          CROSS JOIN LATERAL (SELECT y.stream, y.node, y.principal FROM tmcp.streams AS y
+                              WHERE y.stream = u.stream LIMIT 1) AS st
+          WHERE u.store = s.store AND u.uri = _publish.uri
+            AND (_publish.principal IS NULL OR st.principal = _publish.principal)
+          ORDER BY 1) AS subscriber;
+    RETURN tmcp._log_and_notify(s, new_event_id, recipients, nodes, _publish.data);
 END
 $$;
 COMMENT ON FUNCTION tmcp._publish(tmcp.stores, text, text, text) IS
@@ -145,14 +150,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     new_event_id constant bigint := tmcp._next_event_ids(1);
+    recipients bigint[];
+    nodes bigint[];
 BEGIN
-    RETURN tmcp._log_and_notify(s, new_event_id, ARRAY(
-        SELECT st.stream
-        FROM tmcp.streams AS st
-        LEFT JOIN tmcp.sessions AS x ON x.store = s.store AND x.id = st.id
-        WHERE st.store = s.store AND st.id = st.session_id
-          AND (x.log_level IS NULL OR x.log_level <= _log.level)
-        ORDER BY st.stream), _log.data);
+    SELECT array_agg(listener.stream), array_agg(listener.node) INTO recipients, nodes
+    FROM (SELECT st.stream, st.node
+          FROM tmcp.streams AS st
+          LEFT JOIN tmcp.sessions AS x ON x.store = s.store AND x.id = st.id
+          WHERE st.store = s.store AND st.id = st.session_id
+            AND (x.log_level IS NULL OR x.log_level <= _log.level)
+          ORDER BY st.stream) AS listener;
+    RETURN tmcp._log_and_notify(s, new_event_id, recipients, nodes, _log.data);
 END
 $$;
 COMMENT ON FUNCTION tmcp._log(tmcp.stores, tmcp.log_level, text) IS

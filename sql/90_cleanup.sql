@@ -67,8 +67,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    -- Constants, since an index is of no use for a comparison with clock_timestamp().
     started_at constant timestamptz := clock_timestamp();
+    expired_before constant timestamptz := started_at - (SELECT e.retention FROM tmcp._effective_settings AS e);
     idle bigint[];
     ended bigint;
 BEGIN
@@ -77,12 +78,17 @@ BEGIN
     CROSS JOIN LATERAL (SELECT x.session FROM tmcp.sessions AS x
                         WHERE x.store = s.store AND x.last_active_at < started_at - s.session_idle_limit
                         ORDER BY x.last_active_at LIMIT batch FOR UPDATE SKIP LOCKED) AS i;
-    -- A session that has a stream is in use, and need not be looked at again for as long as the limit.
-    UPDATE tmcp.sessions AS x SET last_active_at = clock_timestamp()
-    WHERE x.session = ANY (idle)
-      AND (EXISTS (SELECT FROM tmcp.streams AS st WHERE st.store = x.store AND st.id = x.id)
-           OR EXISTS (SELECT FROM tmcp.streams AS st
-                      WHERE st.store = x.store AND st.session_id = x.id AND st.id <> st.session_id));
+    -- A session that has a stream is in use, and need not be looked at again for as long as the limit. Until a stream
+    -- was lost that cannot be resumed any more, its session was.
+    UPDATE tmcp.sessions AS x SET last_active_at = used.until
+    FROM tmcp.sessions AS y
+    CROSS JOIN LATERAL (
+        SELECT max(CASE WHEN st.detached_at < expired_before THEN st.detached_at ELSE started_at END) AS until
+        FROM (SELECT a.detached_at FROM tmcp.streams AS a WHERE a.store = y.store AND a.id = y.id
+              UNION ALL
+              SELECT b.detached_at FROM tmcp.streams AS b
+              WHERE b.store = y.store AND b.session_id = y.id AND b.id <> b.session_id) AS st) AS used
+    WHERE y.session = ANY (idle) AND x.session = y.session AND x.last_active_at < used.until;
     DELETE FROM tmcp.sessions AS x
     USING tmcp.stores AS s
     WHERE x.session = ANY (idle) AND s.store = x.store
@@ -227,9 +233,10 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(1953326960, 2) THEN
         RETURN;
     END IF;
+    -- This one first: it waits for who starts a session, who may wait for a stream that the next two have changed.
+    ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     detached_streams := tmcp._detach_streams_of_dead_nodes(cleanup.batch);
     expired_streams := tmcp._delete_expired_streams(cleanup.batch);
-    ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     -- These two take the order lock, so they come last; the second holds it until the end.
     SELECT m.rotated, m.unfinished INTO cleanup.rotated, cleanup.unfinished
     FROM tmcp._rotate_messages(cleanup.batch) AS m;

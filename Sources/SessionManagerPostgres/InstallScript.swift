@@ -1160,6 +1160,7 @@ DECLARE
     number_of_ids constant integer := coalesce(cardinality(attach_batch.ids), 0);
     are_wanted boolean[];
     created bigint[];
+    created_ids text[];
     last_before bigint;
     position_now bigint;
 BEGIN
@@ -1201,11 +1202,24 @@ BEGIN
         WHERE a.is_wanted
         ORDER BY a.id COLLATE "C"
         ON CONFLICT ON CONSTRAINT streams_store_id_key DO UPDATE SET node = st.node WHERE false
-        RETURNING st.stream
+        RETURNING st.stream, st.id
     )
-    SELECT coalesce(array_agg(i.stream), '{}') INTO created FROM inserted AS i;
+    SELECT coalesce(array_agg(i.stream), '{}'), array_agg(i.id) INTO created, created_ids FROM inserted AS i;
 
     position_now := tmcp._next_event_ids(1);
+
+    IF cardinality(created) = number_of_ids
+       AND coalesce(cardinality(array_remove(attach_batch.last_event_ids, NULL)), 0) = 0
+       AND coalesce(cardinality(array_remove(attach_batch.session_ids, NULL)), 0) = 0 THEN
+        -- All are new, and there is nothing to decide, which would take longer than to open them. Not for a stream beside
+        -- the standalone one: only with that one does the start of a session collide, so that it cannot come in between.
+        RETURN QUERY
+        SELECT a.place, 'live', c.stream, position_now, NULL::bigint
+        FROM unnest(attach_batch.ids) WITH ORDINALITY AS a (id, place)
+        JOIN unnest(created, created_ids) AS c (stream, id) USING (id)
+        ORDER BY a.place;
+        RETURN;
+    END IF;
 
     RETURN QUERY
     WITH found AS (
@@ -1301,6 +1315,13 @@ BEGIN
         UPDATE tmcp.nodes AS n SET heartbeat_at = clock_timestamp()
         WHERE n.node = attach.own_node AND NOT EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = n.node);
         IF FOUND THEN
+            -- Before the stream, as everywhere: that of the stream, and the one that is locked below.
+            PERFORM FROM tmcp.sessions AS x
+            WHERE x.store = s.store
+              AND x.id IN (coalesce(attach.session_id, attach.id),
+                           (SELECT st.session_id FROM tmcp.streams AS st
+                            WHERE st.store = s.store AND st.id = attach.id))
+            ORDER BY x.id FOR KEY SHARE;
             PERFORM tmcp._let_go(ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.node = attach.own_node
                                        ORDER BY st.id FOR UPDATE));
         END IF;
@@ -1674,7 +1695,8 @@ Returns: the event id; NULL when there is no such stream, and then nothing was s
 Errors: TM001 no message; TM002 no such store; TM004 over maximum_message_size; TM011 above read committed.
 Example: SELECT tmcp.send('tmcp', 'abc', '{"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}');$$;
 
-CREATE FUNCTION tmcp._log_and_notify(s tmcp.stores, event_id bigint, recipients bigint[], data text) RETURNS integer
+CREATE FUNCTION tmcp._log_and_notify(s tmcp.stores, event_id bigint, recipients bigint[], nodes bigint[], data text)
+RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1687,20 +1709,20 @@ BEGIN
     INSERT INTO tmcp.messages (event_id, store, stream, data, slot)
     SELECT _log_and_notify.event_id, s.store, recipient.stream, _log_and_notify.data, r.slot
     FROM unnest(recipients) AS recipient (stream) CROSS JOIN tmcp.rotation AS r;
-    PERFORM pg_notify(told.channel,
+    PERFORM pg_notify(n.channel,
                       tmcp._frame(_log_and_notify.event_id, told.targets, _log_and_notify.data, s.inline_limit))
-    FROM (SELECT held.channel, string_agg(held.stream::text, ',') AS targets
-          FROM (SELECT n.channel, st.stream,
-                       (row_number() OVER (PARTITION BY n.node) - 1) / streams_per_frame AS part
-                FROM tmcp.streams AS st JOIN tmcp.nodes AS n USING (node)
-                WHERE st.stream = ANY (recipients)) AS held
-          GROUP BY held.channel, held.part) AS told;
+    FROM (SELECT held.node, string_agg(held.stream::text, ',') AS targets
+          FROM (SELECT r.node, r.stream, (row_number() OVER (PARTITION BY r.node) - 1) / streams_per_frame AS part
+                FROM unnest(recipients, _log_and_notify.nodes) AS r (stream, node)
+                WHERE r.node IS NOT NULL) AS held
+          GROUP BY held.node, held.part) AS told
+    JOIN tmcp.nodes AS n USING (node);
     RETURN coalesce(cardinality(recipients), 0);
 END
 $$;
-COMMENT ON FUNCTION tmcp._log_and_notify(tmcp.stores, bigint, bigint[], text) IS
-    'Logs one message for many streams and notifies their nodes. The recipients are resolved after the event id was '
-    'allocated, under the order lock; else one who attaches in between would be missed.';
+COMMENT ON FUNCTION tmcp._log_and_notify(tmcp.stores, bigint, bigint[], bigint[], text) IS
+    'Logs one message for many streams and notifies the nodes that hold them, given for each stream. Both are resolved '
+    'after the event id was allocated, under the order lock; else one who attaches in between would be missed.';
 
 CREATE FUNCTION tmcp._broadcast(s tmcp.stores, data text, kind text) RETURNS bigint
 LANGUAGE plpgsql
@@ -1724,21 +1746,25 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     new_event_id constant bigint := tmcp._next_event_ids(1);
+    recipients bigint[];
+    nodes bigint[];
 BEGIN
-    RETURN tmcp._log_and_notify(s, new_event_id, ARRAY(
-        SELECT st.stream
-        FROM tmcp.subscriptions AS u
-        JOIN tmcp.sessions AS x USING (session)
-        JOIN tmcp.streams AS st ON st.store = s.store AND st.id = x.id
-        WHERE u.store = s.store AND u.uri = _publish.uri
-          AND (_publish.principal IS NULL OR x.principal = _publish.principal)
-        UNION ALL
-        SELECT u.stream
-        FROM tmcp.stream_subscriptions AS u
-        WHERE u.store = s.store AND u.uri = _publish.uri
-          AND (_publish.principal IS NULL
-               OR (SELECT st.principal FROM tmcp.streams AS st WHERE st.stream = u.stream) = _publish.principal)
-        ORDER BY 1), _publish.data);
+    SELECT array_agg(subscriber.stream), array_agg(subscriber.node) INTO recipients, nodes
+    FROM (SELECT st.stream, st.node
+          FROM tmcp.subscriptions AS u
+          JOIN tmcp.sessions AS x USING (session)
+          JOIN tmcp.streams AS st ON st.store = s.store AND st.id = x.id
+          WHERE u.store = s.store AND u.uri = _publish.uri
+            AND (_publish.principal IS NULL OR x.principal = _publish.principal)
+          UNION ALL
+          SELECT st.stream, st.node
+          FROM tmcp.stream_subscriptions AS u
+          CROSS JOIN LATERAL (SELECT y.stream, y.node, y.principal FROM tmcp.streams AS y
+                              WHERE y.stream = u.stream LIMIT 1) AS st
+          WHERE u.store = s.store AND u.uri = _publish.uri
+            AND (_publish.principal IS NULL OR st.principal = _publish.principal)
+          ORDER BY 1) AS subscriber;
+    RETURN tmcp._log_and_notify(s, new_event_id, recipients, nodes, _publish.data);
 END
 $$;
 COMMENT ON FUNCTION tmcp._publish(tmcp.stores, text, text, text) IS
@@ -1750,14 +1776,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     new_event_id constant bigint := tmcp._next_event_ids(1);
+    recipients bigint[];
+    nodes bigint[];
 BEGIN
-    RETURN tmcp._log_and_notify(s, new_event_id, ARRAY(
-        SELECT st.stream
-        FROM tmcp.streams AS st
-        LEFT JOIN tmcp.sessions AS x ON x.store = s.store AND x.id = st.id
-        WHERE st.store = s.store AND st.id = st.session_id
-          AND (x.log_level IS NULL OR x.log_level <= _log.level)
-        ORDER BY st.stream), _log.data);
+    SELECT array_agg(listener.stream), array_agg(listener.node) INTO recipients, nodes
+    FROM (SELECT st.stream, st.node
+          FROM tmcp.streams AS st
+          LEFT JOIN tmcp.sessions AS x ON x.store = s.store AND x.id = st.id
+          WHERE st.store = s.store AND st.id = st.session_id
+            AND (x.log_level IS NULL OR x.log_level <= _log.level)
+          ORDER BY st.stream) AS listener;
+    RETURN tmcp._log_and_notify(s, new_event_id, recipients, nodes, _log.data);
 END
 $$;
 COMMENT ON FUNCTION tmcp._log(tmcp.stores, tmcp.log_level, text) IS
@@ -2705,8 +2734,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    -- A constant, since an index is of no use for a comparison with clock_timestamp().
+    -- Constants, since an index is of no use for a comparison with clock_timestamp().
     started_at constant timestamptz := clock_timestamp();
+    expired_before constant timestamptz := started_at - (SELECT e.retention FROM tmcp._effective_settings AS e);
     idle bigint[];
     ended bigint;
 BEGIN
@@ -2715,12 +2745,17 @@ BEGIN
     CROSS JOIN LATERAL (SELECT x.session FROM tmcp.sessions AS x
                         WHERE x.store = s.store AND x.last_active_at < started_at - s.session_idle_limit
                         ORDER BY x.last_active_at LIMIT batch FOR UPDATE SKIP LOCKED) AS i;
-    -- A session that has a stream is in use, and need not be looked at again for as long as the limit.
-    UPDATE tmcp.sessions AS x SET last_active_at = clock_timestamp()
-    WHERE x.session = ANY (idle)
-      AND (EXISTS (SELECT FROM tmcp.streams AS st WHERE st.store = x.store AND st.id = x.id)
-           OR EXISTS (SELECT FROM tmcp.streams AS st
-                      WHERE st.store = x.store AND st.session_id = x.id AND st.id <> st.session_id));
+    -- A session that has a stream is in use, and need not be looked at again for as long as the limit. Until a stream
+    -- was lost that cannot be resumed any more, its session was.
+    UPDATE tmcp.sessions AS x SET last_active_at = used.until
+    FROM tmcp.sessions AS y
+    CROSS JOIN LATERAL (
+        SELECT max(CASE WHEN st.detached_at < expired_before THEN st.detached_at ELSE started_at END) AS until
+        FROM (SELECT a.detached_at FROM tmcp.streams AS a WHERE a.store = y.store AND a.id = y.id
+              UNION ALL
+              SELECT b.detached_at FROM tmcp.streams AS b
+              WHERE b.store = y.store AND b.session_id = y.id AND b.id <> b.session_id) AS st) AS used
+    WHERE y.session = ANY (idle) AND x.session = y.session AND x.last_active_at < used.until;
     DELETE FROM tmcp.sessions AS x
     USING tmcp.stores AS s
     WHERE x.session = ANY (idle) AND s.store = x.store
@@ -2865,9 +2900,10 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(1953326960, 2) THEN
         RETURN;
     END IF;
+    -- This one first: it waits for who starts a session, who may wait for a stream that the next two have changed.
+    ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     detached_streams := tmcp._detach_streams_of_dead_nodes(cleanup.batch);
     expired_streams := tmcp._delete_expired_streams(cleanup.batch);
-    ended_sessions := tmcp._end_idle_sessions(cleanup.batch);
     -- These two take the order lock, so they come last; the second holds it until the end.
     SELECT m.rotated, m.unfinished INTO cleanup.rotated, cleanup.unfinished
     FROM tmcp._rotate_messages(cleanup.batch) AS m;
