@@ -414,6 +414,8 @@ package actor PostgresConnection {
             let notification = PostgresNotification(taking: notification)
             notificationHandler?(notification)
         }
+        // It may be a while until the socket closes, and a call made meanwhile would have an unknown outcome.
+        if self.handle === handle, machine.sentCount == 0, let said = handle.endOfSession { end(lost(said)) }
     }
 
     private static func event(_ result: OpaquePointer?) -> Machine.Event {
@@ -439,7 +441,10 @@ package actor PostgresConnection {
     /// The connection is broken. What the server said last may still be in libpq's buffer.
     private func lose(_ handle: ConnectionHandle) {
         receive(handle)
-        let said = handle.endOfSession ?? handle.error(.connectionLost)
-        end(PostgresError(.connectionLost, said.message, sqlState: said.sqlState))
+        end(lost(handle.endOfSession ?? handle.error(.connectionLost)))
+    }
+
+    private func lost(_ said: PostgresError) -> PostgresError {
+        PostgresError(.connectionLost, said.message, sqlState: said.sqlState)
     }
 }

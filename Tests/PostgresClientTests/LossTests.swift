@@ -87,6 +87,18 @@ struct LossTests {
         }
     }
 
+    @Test("A session that the server ended is over when the server says so, before its socket closes")
+    func saidToEnd() async throws {
+        let relay = try Relay(passesEnd: false)
+        let closings = Closings()
+        try await withConnection(relay.configuration(), onClose: closings.handler) { connection in
+            try await ServerObserver.terminate(await connection.backendProcessID)
+            #expect(await closings.first()?.sqlState == "57P01")
+            #expect(try await postgresError { _ = try await connection.query("SELECT 1") }.code == .notExecuted)
+        }
+        await relay.cut()
+    }
+
     @Test("When the network fails, a call that was sent has an unknown outcome")
     func network() async throws {
         let relay = try Relay()

@@ -94,9 +94,11 @@ final class Relay: Sendable {
     /// - Parameters:
     ///   - onConnect: called before the way on is opened.
     ///   - onInput: called with what the client sent, before it goes on.
+    ///   - passesEnd: whether the client's connection is closed when the server closes its own.
     init(
         onConnect: @escaping @Sendable () -> Void = {},
-        onInput: @escaping @Sendable ([UInt8]) -> Void = { _ in }
+        onInput: @escaping @Sendable ([UInt8]) -> Void = { _ in },
+        passesEnd: Bool = true
     ) throws {
         let configuration = try TestDatabase.configuration()
         let host = configuration.options["host"] ?? "/var/run/postgresql"
@@ -108,8 +110,12 @@ final class Relay: Sendable {
             let upstream = Self.connect(host: host, port: port)
             guard upstream >= 0 else { return }
             Task { await cutter.add([client, upstream]) }
-            Thread.detachNewThread { Self.copy(from: upstream, to: client) }
+            Thread.detachNewThread {
+                Self.copy(from: upstream, to: client)
+                if passesEnd { shutdown(client, Int32(SHUT_RDWR)) }
+            }
             Self.copy(from: client, to: upstream, onInput)
+            shutdown(upstream, Int32(SHUT_RDWR))
             Glibc.close(upstream)
         }
     }
@@ -141,7 +147,6 @@ final class Relay: Sendable {
             onInput(bytes)
             SocketServer.send(bytes, to: sink)
         }
-        shutdown(sink, Int32(SHUT_RDWR))
     }
 
     private static func connect(host: String, port: String) -> Int32 {
