@@ -9,8 +9,7 @@ struct MessageSender: Sendable {
         let data: String
     }
 
-    let store: String
-    let calls: CallConnection
+    let functions: StoreFunctions
     let metrics: SessionMetrics
 
     /// Sends each message, and returns the receipts of each, one for each of its ids.
@@ -31,27 +30,14 @@ struct MessageSender: Sendable {
     }
 
     private func eventIDs(_ ids: [String?], _ sendings: [Sending]) async throws(SessionManagerError) -> [Int64?] {
-        let store = PostgresParameter.text(store)
-        do {
-            // A lone message has a function of its own, which costs less than half.
-            if ids.count == 1, let sending = sendings.first {
-                guard let id = ids[0] else {
-                    return [
-                        try await calls.query("SELECT tmcp.broadcast($1, $2)", [store, .text(sending.data)]).value()
-                    ]
-                }
-                return [
-                    try await calls.query("SELECT tmcp.send($1, $2, $3)", [store, .text(id), .text(sending.data)])
-                        .value()
-                ]
+        // A lone message has a function of its own, which costs less than half.
+        if ids.count == 1, let sending = sendings.first {
+            guard let id = ids[0] else {
+                return [try await functions.value("tmcp.broadcast", [.text(sending.data)])]
             }
-            let data = sendings.flatMap { sending in Array(repeating: sending.data, count: sending.ids.count) }
-            return try await calls.query(
-                "SELECT tmcp.send_batch($1, $2, $3)",
-                [store, .textArray(ids), .textArray(data)]
-            ).value()
-        } catch {
-            throw SessionManagerError(any: error)
+            return [try await functions.value("tmcp.send", [.text(id), .text(sending.data)])]
         }
+        let data = sendings.flatMap { sending in Array(repeating: sending.data, count: sending.ids.count) }
+        return try await functions.value("tmcp.send_batch", [.textArray(ids), .textArray(data)])
     }
 }

@@ -53,7 +53,7 @@ public struct PostgresInfoSessionManager: InfoSessionManager, Service {
         metadata: SessionMetadata,
         principal: String?
     ) async throws(SessionManagerError) {
-        _ = try await client.call(
+        try await client.functions.call(
             "tmcp.start_session",
             [
                 .text(id), .inferred(metadata.clientInfo?.text), .inferred(metadata.clientCapabilities?.text),
@@ -64,29 +64,30 @@ public struct PostgresInfoSessionManager: InfoSessionManager, Service {
 
     /// Everything known of a session. SQL: `tmcp.get_session`.
     public func metadata(_ id: String, principal: String?) async throws(SessionManagerError) -> SessionMetadata? {
-        let result = try await client.running().calls.query(
-            """
-            SELECT client_info::text, client_capabilities::text, log_level::text, protocol_version
-            FROM tmcp.get_session($1, $2, $3)
-            """,
-            [.text(client.configuration.store), .text(id), .text(principal)]
-        )
-        guard let row = result.rows.first else { return nil }
-        do {
-            return SessionMetadata(
-                clientInfo: try Self.json(try row.value(0)),
-                clientCapabilities: try Self.json(try row.value(1)),
-                logLevel: (try row.value(2, as: String?.self)).flatMap(LogLevel.init(rawValue:)),
-                protocolVersion: try row.value(3)
+        let found = try await client.functions.rows(
+            "client_info::text, client_capabilities::text, log_level::text, protocol_version",
+            from: "tmcp.get_session",
+            [.text(id), .text(principal)]
+        ) { (row) throws(PostgresError) in
+            (
+                clientInfo: try row.value(0, as: String?.self),
+                clientCapabilities: try row.value(1, as: String?.self),
+                logLevel: try row.value(2, as: String?.self),
+                protocolVersion: try row.value(3, as: String?.self)
             )
-        } catch {
-            throw SessionManagerError(any: error)
         }
+        guard let session = found.first else { return nil }
+        return SessionMetadata(
+            clientInfo: try Self.json(session.clientInfo),
+            clientCapabilities: try Self.json(session.clientCapabilities),
+            logLevel: session.logLevel.flatMap(LogLevel.init(rawValue:)),
+            protocolVersion: session.protocolVersion
+        )
     }
 
     /// The `clientInfo` of a session. SQL: `tmcp.get_client_info`.
     public func getClientInfo(_ id: String, principal: String?) async throws(SessionManagerError) -> JSONValue? {
-        try Self.json(try await client.text("tmcp.get_client_info", [.text(id), .text(principal)]))
+        try Self.json(try await text("tmcp.get_client_info", id, principal))
     }
 
     /// Records the `clientInfo` of a session. SQL: `tmcp.set_client_info`.
@@ -95,7 +96,10 @@ public struct PostgresInfoSessionManager: InfoSessionManager, Service {
         _ clientInfo: JSONValue,
         principal: String?
     ) async throws(SessionManagerError) {
-        _ = try await client.call("tmcp.set_client_info", [.text(id), .inferred(clientInfo.text), .text(principal)])
+        try await client.functions.call(
+            "tmcp.set_client_info",
+            [.text(id), .inferred(clientInfo.text), .text(principal)]
+        )
     }
 
     /// The `capabilities` of a session's client. SQL: `tmcp.get_client_capabilities`.
@@ -103,7 +107,7 @@ public struct PostgresInfoSessionManager: InfoSessionManager, Service {
         _ id: String,
         principal: String?
     ) async throws(SessionManagerError) -> JSONValue? {
-        try Self.json(try await client.text("tmcp.get_client_capabilities", [.text(id), .text(principal)]))
+        try Self.json(try await text("tmcp.get_client_capabilities", id, principal))
     }
 
     /// Records the `capabilities` of a session's client. SQL: `tmcp.set_client_capabilities`.
@@ -112,7 +116,7 @@ public struct PostgresInfoSessionManager: InfoSessionManager, Service {
         _ clientCapabilities: JSONValue,
         principal: String?
     ) async throws(SessionManagerError) {
-        _ = try await client.call(
+        try await client.functions.call(
             "tmcp.set_client_capabilities",
             [.text(id), .inferred(clientCapabilities.text), .text(principal)]
         )
@@ -120,38 +124,43 @@ public struct PostgresInfoSessionManager: InfoSessionManager, Service {
 
     /// The log level of a session. SQL: `tmcp.get_log_level`.
     public func getLogLevel(_ id: String, principal: String?) async throws(SessionManagerError) -> LogLevel? {
-        try await client.text("tmcp.get_log_level", [.text(id), .text(principal)]).flatMap(LogLevel.init(rawValue:))
+        try await text("tmcp.get_log_level", id, principal).flatMap(LogLevel.init(rawValue:))
     }
 
     /// Records the log level of a session. SQL: `tmcp.set_log_level`.
     public func setLogLevel(_ id: String, _ level: LogLevel, principal: String?) async throws(SessionManagerError) {
-        _ = try await client.call("tmcp.set_log_level", [.text(id), .inferred(level.rawValue), .text(principal)])
+        try await client.functions.call("tmcp.set_log_level", [.text(id), .inferred(level.rawValue), .text(principal)])
     }
 
     /// Subscribes a session to a resource. SQL: `tmcp.add_subscription`.
     public func addSubscription(_ id: String, uri: String, principal: String?) async throws(SessionManagerError) {
-        _ = try await client.call("tmcp.add_subscription", [.text(id), .text(uri), .text(principal)])
+        try await client.functions.call("tmcp.add_subscription", [.text(id), .text(uri), .text(principal)])
     }
 
     /// Ends a subscription. SQL: `tmcp.remove_subscription`.
     public func removeSubscription(_ id: String, uri: String, principal: String?) async throws(SessionManagerError) {
-        _ = try await client.call("tmcp.remove_subscription", [.text(id), .text(uri), .text(principal)])
+        try await client.functions.call("tmcp.remove_subscription", [.text(id), .text(uri), .text(principal)])
     }
 
     /// Who is subscribed to a resource. SQL: `tmcp.get_subscriptions`.
     public func getSubscriptions(_ uri: String) async throws(SessionManagerError) -> [String] {
-        let result = try await client.call("tmcp.get_subscriptions", [.text(uri)])
-        do {
-            return try result.rows.map { (row) throws(PostgresError) in try row.value(0) }
-        } catch {
-            throw SessionManagerError(any: error)
+        try await client.functions.rows("*", from: "tmcp.get_subscriptions", [.text(uri)]) {
+            (row) throws(PostgresError) in try row.value(0)
         }
     }
 
     /// Ends a session with its streams. SQL: `tmcp.end_session`.
     @discardableResult
     public func delete(_ id: String, principal: String?) async throws(SessionManagerError) -> Bool {
-        try await client.value("tmcp.end_session", [.text(id), .text(principal)])
+        try await client.functions.value("tmcp.end_session", [.text(id), .text(principal)])
+    }
+
+    private func text(
+        _ function: StaticString,
+        _ id: String,
+        _ principal: String?
+    ) async throws(SessionManagerError) -> String? {
+        try await client.functions.value(function, [.text(id), .text(principal)], cast: "::text")
     }
 
     private static func json(_ text: String?) throws(SessionManagerError) -> JSONValue? {

@@ -103,12 +103,12 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
 
     /// Ends the stream `id` wherever it is held. SQL: `tmcp.delete_stream`.
     public func delete(_ id: String) async throws(SessionManagerError) {
-        _ = try await client.call("tmcp.delete_stream", [.text(id)])
+        try await client.functions.call("tmcp.delete_stream", [.text(id)])
     }
 
     /// Whether the stream `id` is open in a process that is alive. SQL: `tmcp.has`.
     public func has(_ id: String) async throws(SessionManagerError) -> Bool {
-        try await client.value("tmcp.has", [.text(id)])
+        try await client.functions.value("tmcp.has", [.text(id)])
     }
 
     /// Sends `data` to the standalone streams of `sessions`, or to all. SQL: `tmcp.send`, `tmcp.send_batch` and
@@ -130,18 +130,18 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
     /// Sends `data` to all sessions, and to the streams that listen for changes of `list`. SQL: `tmcp.broadcast`.
     @discardableResult
     public func broadcast(_ list: ServerList, data: String) async throws(SessionManagerError) -> EventID {
-        EventID(rawValue: try await client.value("tmcp.broadcast", [.text(data), .text(list.rawValue)]))
+        EventID(rawValue: try await client.functions.value("tmcp.broadcast", [.text(data), .text(list.rawValue)]))
     }
 
     /// Sends `data` to whoever is subscribed to `uri`, in this database. SQL: `tmcp.publish`.
     @discardableResult
     public func publish(_ uri: String, data: String, principal: String?) async throws(SessionManagerError) -> Int {
-        try await client.value("tmcp.publish", [.text(uri), .text(data), .text(principal)])
+        try await client.functions.value("tmcp.publish", [.text(uri), .text(data), .text(principal)])
     }
 
     /// Sends `data` to the sessions that want to hear of `level`, in this database. SQL: `tmcp.log`.
     @discardableResult
     public func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int {
-        try await client.value("tmcp.log", [.inferred(level.rawValue), .text(data)])
+        try await client.functions.value("tmcp.log", [.inferred(level.rawValue), .text(data)])
     }
 }

@@ -54,6 +54,11 @@ final class SessionClient: Sendable {
         await components.eventLoop.closeAndWait()
     }
 
+    /// The functions of the extension, as soon as they can be called.
+    var functions: StoreFunctions {
+        get async throws(SessionManagerError) { try await running().functions }
+    }
+
     /// What runs, as soon as it does; waits for it up to the connect timeout.
     func running() async throws(SessionManagerError) -> SessionComponents {
         if let components = components.load() { return components }

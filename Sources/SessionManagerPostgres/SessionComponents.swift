@@ -7,6 +7,7 @@ import SessionManager
 final class SessionComponents: Sendable {
     let eventLoop: EventLoop
     let calls: CallConnection
+    let functions: StoreFunctions
     let sends: Batcher<MessageSender.Sending, [SendReceipt]>
     /// `nil` where the process does not listen, and so holds no streams.
     let node: StreamNode?
@@ -26,18 +27,20 @@ final class SessionComponents: Sendable {
                 logger: logger,
                 metrics: metrics
             )
+            let functions = StoreFunctions(store: configuration.store, calls: calls)
             let node =
                 holdsStreams
                 ? StreamNode(
                     configuration: configuration,
                     listenerConfiguration: listenerConfiguration,
-                    calls: calls,
+                    functions: functions,
                     logger: logger,
                     metrics: metrics
                 ) : nil
-            let sender = MessageSender(store: configuration.store, calls: calls, metrics: metrics)
+            let sender = MessageSender(functions: functions, metrics: metrics)
             self.eventLoop = eventLoop
             self.calls = calls
+            self.functions = functions
             self.node = node
             sends = Batcher(eventLoop: eventLoop, maximumCount: 512, maximumWeight: 1_048_576) {
                 (sendings) async throws(SessionManagerError) in try await sender.send(sendings)
@@ -47,7 +50,7 @@ final class SessionComponents: Sendable {
                     eventLoop: eventLoop,
                     maximumCount: 256,
                     perform: { (attachments) async throws(SessionManagerError) in try await node.attach(attachments) },
-                    undo: { attachment, _ in await node.forget(attachment) }
+                    undo: { attachment, _ in await node.detach(attachment.id) }
                 )
             }
         } catch {

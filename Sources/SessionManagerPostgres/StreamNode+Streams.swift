@@ -1,0 +1,204 @@
+import DequeModule
+import Logging
+import PostgresClient
+import SessionManager
+
+/// Which streams are this node's: opening, letting go, and taking back.
+extension StreamNode {
+    /// What the database calls this node; `nil` while it is about to register anew.
+    var number: Int64? { registration?.node }
+
+    /// Opens streams, all in one call.
+    func attach(_ attachments: [StreamAttachment]) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
+        // Whatever was refused by the fencing was not opened; and fenced it may be again before it comes to that, where
+        // everything is slow.
+        let deadline = ContinuousClock.now + configuration.connectTimeout
+        var outcomes: [StreamAttachment.Outcome?] = Array(repeating: nil, count: attachments.count)
+        var remaining = Array(attachments.indices)
+        repeat {
+            do throws(SessionManagerError) {
+                let latest = try await attachOnce(remaining.map { attachments[$0] })
+                for (place, outcome) in zip(remaining, latest) { outcomes[place] = outcome }
+                remaining = remaining.filter { outcomes[$0]?.isFenced ?? true }
+            } catch {
+                if error.code == .nodeFenced, ContinuousClock.now < deadline { continue }
+                // Others are open by now, and their callers are to hear of it.
+                guard remaining.count < attachments.count else { throw error }
+                for place in remaining { outcomes[place] = .refused(error) }
+                break
+            }
+        } while !remaining.isEmpty && ContinuousClock.now < deadline
+        return outcomes.compactMap { $0 }
+    }
+
+    private func attachOnce(
+        _ attachments: [StreamAttachment]
+    ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
+        try await changingStreams { () async throws(SessionManagerError) in
+            try requireNotStopped()
+            let registration = try await currentRegistration()
+            registry.attachingBegan()
+            defer { registry.attachingEnded() }
+            do throws(SessionManagerError) {
+                return try await attach(attachments, registration)
+            } catch {
+                // Without an answer, the database may have attached streams that this process does not know of.
+                if error.code == .nodeFenced || error.code == .outcomeUnknown { await abandon(registration) }
+                throw error
+            }
+        }
+    }
+
+    private func requireNotStopped() throws(SessionManagerError) {
+        guard !isStopped else { throw SessionManagerError(.notRunning, "the session manager has stopped") }
+    }
+
+    private func attach(
+        _ attachments: [StreamAttachment],
+        _ registration: StoreFunctions.Registration
+    ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
+        var outcomes: [StreamAttachment.Outcome?] = Array(repeating: nil, count: attachments.count)
+        let ofSessions = attachments.indices.filter { attachments[$0].filter == nil }
+        let attached = try await attachToSessions(ofSessions.map { attachments[$0] }, registration)
+        for (place, outcome) in zip(ofSessions, attached) { outcomes[place] = outcome }
+        // These fail one by one, and so nothing is thrown once a stream is open.
+        await withTaskGroup(of: (place: Int, outcome: StreamAttachment.Outcome).self) { group in
+            for (place, attachment) in attachments.enumerated() {
+                guard let filter = attachment.filter else { continue }
+                group.addTask { (place, await self.listen(attachment, for: filter, registration)) }
+            }
+            for await (place, outcome) in group { outcomes[place] = outcome }
+        }
+        return outcomes.compactMap { $0 }
+    }
+
+    private func listen(
+        _ attachment: StreamAttachment,
+        for filter: ChangeFilter,
+        _ registration: StoreFunctions.Registration
+    ) async -> StreamAttachment.Outcome {
+        do throws(SessionManagerError) {
+            let opened = try await functions.listen(
+                attachment.id,
+                for: filter,
+                principal: attachment.options.principal,
+                on: registration.node
+            )
+            try requireNotStopped()
+            let stream = StreamRegistry.Stream(
+                number: opened.stream,
+                id: attachment.id,
+                isStandalone: false,
+                lists: filter.lists,
+                controller: attachment.controller,
+                position: opened.position,
+                delivered: opened.position
+            )
+            perform(registry.attached(stream, replayAfter: nil))
+            record()
+            return .opened(StreamOpening(replay: .none, position: opened.position))
+        } catch {
+            // Without an answer, the database may have opened a stream that this process does not know of.
+            if error.code == .nodeFenced || error.code == .outcomeUnknown { await abandon(registration) }
+            return .refused(error)
+        }
+    }
+
+    private func attachToSessions(
+        _ attachments: [StreamAttachment],
+        _ registration: StoreFunctions.Registration
+    ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
+        guard !attachments.isEmpty else { return [] }
+        let attached = try await functions.attach(attachments, to: registration.node)
+        // Stopping closes the streams that there are; these would stay open for ever.
+        try requireNotStopped()
+        defer { record() }
+        return zip(attachments, attached).map { opened($0, $1) }
+    }
+
+    private func opened(
+        _ attachment: StreamAttachment,
+        _ attached: StoreFunctions.Attached
+    ) -> StreamAttachment.Outcome {
+        switch attached {
+        case .held: return .held
+        case .absent: return .absent
+        case .opened(let number, let opening):
+            let stream = StreamRegistry.Stream(
+                number: number,
+                id: attachment.id,
+                isStandalone: attachment.options.sessionID.map { $0 == attachment.id } ?? true,
+                controller: attachment.controller,
+                position: opening.position,
+                delivered: opening.position
+            )
+            perform(registry.attached(stream, replayAfter: opening.start))
+            return .opened(opening)
+        }
+    }
+
+    /// Lets go of a stream whose client is gone, or whose opener does not wait for it any more.
+    func detach(_ id: String) async {
+        guard let stream = registry.stream(id: id) else { return }
+        registry.close(stream.number, .detached)
+        record()
+        await detach(stream.number)
+    }
+
+    /// Tells the database that a stream was let go of.
+    func detach(_ number: Int64) async {
+        undetached.insert(number)
+        await detachRemaining()
+    }
+
+    /// Tells the database of all streams that were let go of. What it cannot be told now it is told with a heartbeat.
+    func detachRemaining() async {
+        do throws(SessionManagerError) {
+            try await changingStreams { () async throws(SessionManagerError) in
+                // A stream that was opened again meanwhile is held again.
+                undetached = undetached.filter { registry.streams[$0] == nil }
+                guard let registration, !undetached.isEmpty else { return }
+                let numbers = Array(undetached)
+                try await functions.detach(numbers, from: registration.node)
+                undetached.subtract(numbers)
+            }
+        } catch {
+            logger.warning("Streams could not be detached yet", metadata: ["tmcp.error": "\(error)"])
+        }
+    }
+
+    /// Has one change at a time made to what the database knows of this node's streams. A detach that was overtaken by
+    /// an attach of the same stream, for instance, would leave a stream that gets nothing.
+    func changingStreams<Value>(
+        _ change: () async throws(SessionManagerError) -> Value
+    ) async throws(SessionManagerError) -> Value {
+        if isChangingStreams {
+            await withCheckedContinuation { changesWaiting.append($0) }
+        }
+        isChangingStreams = true
+        defer {
+            if let next = changesWaiting.popFirst() { next.resume() } else { isChangingStreams = false }
+        }
+        return try await change()
+    }
+
+    /// Makes sure of the streams. To be called by ``changingStreams(_:)``.
+    func reattach(_ registration: StoreFunctions.Registration) async throws(SessionManagerError) {
+        let streams = Array(registry.streams.values)
+        guard !streams.isEmpty else { return }
+        let outcomes = try await functions.reattach(streams, to: registration.node)
+        for (stream, outcome) in zip(streams, outcomes) {
+            switch outcome {
+            case .attached(let position):
+                registry.reattached(stream.number, position: position)
+            case .purged:
+                registry.close(stream.number, .purged)
+                undetached.insert(stream.number)
+            case .taken: registry.close(stream.number, .takenOver)
+            // A stream without a session was not ended by anybody, but by its node having been thought dead.
+            case .ended: registry.close(stream.number, stream.lists == nil ? .ended : .purged)
+            }
+        }
+        record()
+    }
+}
