@@ -15,6 +15,21 @@ struct JSONValueTests {
         #expect(try JSONValue(parsing: Data(value.text.utf8)) == value)
     }
 
+    @Test("is read as what it is, numbers as whole ones where they are")
+    func parsed() throws {
+        let text = #"""
+            {"bools": [true, false], "integers": [1, 0, -0, 1.0, 1e3, -9223372036854775808],
+             "numbers": [1.5, -1e-3, 9223372036854775808, 123456789012345678901234567890], "null": [null],
+             "strings": ["", "true", "1", "\u00e4\ud83d\ude00\u0000"], "empty": {"array": [], "object": {}}}
+            """#
+        let expected: JSONValue = [
+            "bools": [true, false], "integers": [1, 0, 0, 1, 1000, .integer(.min)],
+            "numbers": [1.5, -0.001, .number(0x1p63), .number(1.2345678901234568e29)], "null": [nil],
+            "strings": ["", "true", "1", "\u{E4}\u{1F600}\0"], "empty": ["array": [], "object": [:]],
+        ]
+        #expect(try JSONValue(parsing: Data(text.utf8)) == expected)
+    }
+
     @Test("is written in one way: members in order, slashes as they are, no spaces")
     func text() {
         let value: JSONValue = ["z": 1, "a": ["http://x/"], "m": [nil, true, 0.5]]
@@ -22,7 +37,13 @@ struct JSONValueTests {
         #expect(JSONValue.number(.infinity).text == "null")
     }
 
-    @Test("refuses what is no JSON", arguments: ["", "{", "nul", "{'a': 1}", "\u{FEFF}"])
+    @Test(
+        "refuses what is no JSON, and what is nested without end",
+        arguments: [
+            "", "{", "nul", "{'a': 1}", "\u{FEFF}", "01", "1.", "1e400", "1 2", #""\ud800""#, "\"\0\"",
+            String(repeating: "[", count: 600) + String(repeating: "]", count: 600),
+        ]
+    )
     func refused(text: String) {
         #expect(throws: (any Error).self) { try JSONValue(parsing: Data(text.utf8)) }
     }
