@@ -48,6 +48,17 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
         try await client.lifecycle.waitUntilReady()
     }
 
+    /// The executor that the manager's connections run on, as soon as it runs.
+    ///
+    /// A task that prefers it (`withTaskExecutorPreference`) calls the manager without changing threads, which takes
+    /// half of the client's time; so do its child tasks. It is one thread, which all streams wait for: what runs there
+    /// must neither block nor compute for long.
+    ///
+    /// - Throws: as ``waitUntilReady()``; `.unreachable` when there is no `run()` within the connect timeout.
+    public var taskExecutor: any TaskExecutor {
+        get async throws(SessionManagerError) { try await client.running().eventLoop }
+    }
+
     /// Opens the stream `id` in this process. SQL: `tmcp.attach_batch`.
     @discardableResult
     public func create(

@@ -1,5 +1,7 @@
 /// One of the designs that are compared, in one process.
 protocol Contestant: Sendable {
+    /// Where the contestant's connections run, so that who calls it need not change threads; `nil` for no such place.
+    var executor: (any TaskExecutor)? { get async throws }
     /// Opens the streams, all that the design can at the same time. Their messages go to the ``Reception``.
     func open(_ ids: [String]) async throws
     /// Opens streams as a server does, each with a buffer of its own. Nobody reads them: who does is the connection.

@@ -22,6 +22,8 @@ struct ExtensionContestant: Contestant {
         try await streams.waitUntilReady()
     }
 
+    var executor: (any TaskExecutor)? { get async throws { try await streams.taskExecutor } }
+
     func open(_ ids: [String]) async throws {
         try await each(ids) { try await streams.create($0, controller: reception) }
     }

@@ -31,6 +31,8 @@ final class FloorContestant: Contestant {
         return connection
     }
 
+    var executor: (any TaskExecutor)? { nil }
+
     func open(_ ids: [String]) async throws {
         guard ids.first != nil else { return }
         let listener = Sender(connection: try Self.connect(databaseURL))

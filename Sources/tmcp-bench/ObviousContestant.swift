@@ -16,6 +16,7 @@ final class ObviousContestant: Contestant {
 
     private let ids = SessionIDs()
     private let statements: AsyncStream<Statement>.Continuation
+    private let eventLoop: EventLoop
 
     static let tables = """
         CREATE TABLE sessions (id text PRIMARY KEY, updated_at timestamp DEFAULT now());
@@ -25,9 +26,10 @@ final class ObviousContestant: Contestant {
     init(databaseURL: String, reception: Reception) async throws {
         var configuration = try ConnectionConfiguration(connectionString: databaseURL)
         configuration.synchronousCommit = .off
+        eventLoop = try EventLoop()
         let connection = try await PostgresConnection.connect(
             configuration: configuration,
-            on: try EventLoop(),
+            on: eventLoop,
             logger: Logger(label: "tmcp-bench"),
             onNotification: { notification in
                 if notification.channel.hasPrefix("session:") { reception.received(notification.payload) }
@@ -35,7 +37,7 @@ final class ObviousContestant: Contestant {
         )
         let (queue, statements) = AsyncStream<Statement>.makeStream()
         self.statements = statements
-        Task(executorPreference: connection.eventLoop) {
+        Task(executorPreference: eventLoop) {
             for await statement in queue {
                 let result: Result<PostgresResult, PostgresError>
                 do throws(PostgresError) {
@@ -66,6 +68,8 @@ final class ObviousContestant: Contestant {
     private func notify(_ id: String, _ data: String) async throws {
         try await query("NOTIFY \"session:\(id)\", '\(data)'", isPrepared: false)
     }
+
+    var executor: (any TaskExecutor)? { eventLoop }
 
     func open(_ ids: [String]) async throws {
         for id in ids {

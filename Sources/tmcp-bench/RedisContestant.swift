@@ -27,6 +27,8 @@ final class RedisContestant: Contestant {
         }
     }
 
+    var executor: (any TaskExecutor)? { commands.eventLoop }
+
     func open(_ ids: [String]) async throws {
         let wanted = subscribed.value.load(ordering: .relaxed) + 2 * ids.count
         try await withThrowingTaskGroup(of: Void.self) { group in

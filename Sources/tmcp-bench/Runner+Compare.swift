@@ -3,6 +3,7 @@ extension Runner {
     func compare() async throws {
         let rows = (
             sends: "direct sends, 64 callers",
+            preferring: "the same, callers on the client's executor",
             waiting: "the same, (a) as it is: waiting for the disk",
             median: "send to consumer, median",
             high: "send to consumer, 99 %",
@@ -27,6 +28,9 @@ extension Runner {
             try each(withStreams) { design, field in
                 _ = try sendRate(field, seconds: 1)
                 report.sample(rows.sends, design, try sendRate(field, seconds: seconds))
+                try field.askAll("prefer-executor") { _ in [1] }
+                report.sample(rows.preferring, design, try sendRate(field, seconds: seconds))
+                try field.askAll("prefer-executor") { _ in [0] }
                 guard design != .redis else { return }
                 try field.askAll("wait-for-disk") { _ in [1] }
                 report.sample(rows.waiting, design, try sendRate(field, seconds: seconds))
@@ -49,6 +53,7 @@ extension Runner {
             }
         }
         report.row(rows.sends, unit: "1/s", target: ">= 15 (a), >= (b)") { $0(.obvious) >= 15 && $0(.redis) >= 1 }
+        report.row(rows.preferring, unit: "1/s", target: ">= 15 (a), >= (b)") { $0(.obvious) >= 15 && $0(.redis) >= 1 }
         report.row(rows.waiting, unit: "1/s", target: ">= 15 (a)") { $0(.obvious) >= 15 }
         report.row(rows.median, unit: "ms", target: "<= 1.4 (c), < (a)") { $0(.floor) <= 1.4 && $0(.obvious) < 1 }
         report.row(rows.high, unit: "ms", target: "< (a)") { $0(.obvious) < 1 }

@@ -33,9 +33,18 @@ struct Worker {
             continuation.finish()
         }
         answer([])
+        var executor: (any TaskExecutor)?
         for await line in lines {
             let words = line.split(separator: " ").map(String.init)
-            answer(try await worker.perform(words[0], words.dropFirst().map { Int64($0) ?? 0 }))
+            let numbers = words.dropFirst().map { Int64($0) ?? 0 }
+            if words[0] == "prefer-executor" {
+                executor = numbers[0] == 1 ? try await contestants[0].executor : nil
+            }
+            // The callers are child tasks, and prefer it as well.
+            let answers = try await withTaskExecutorPreference(executor) {
+                try await worker.perform(words[0], numbers)
+            }
+            answer(answers)
         }
     }
 

@@ -41,6 +41,26 @@ struct LifecycleTests {
         }
     }
 
+    @Test("A task that prefers the manager's executor, and its child tasks, call it without leaving its thread")
+    func executor() async throws {
+        try await TestDatabase().withManagers(1) { managers in
+            let executor = try await managers[0].taskExecutor
+            let loop = try #require(executor as? EventLoop)
+            #expect(!loop.isCurrent)
+            try await withTaskExecutorPreference(executor) {
+                try await withThrowingTaskGroup(of: Bool.self) { group in
+                    for _ in 0..<10 {
+                        group.addTask {
+                            try await managers[0].send(["a"], data: "1")
+                            return loop.isCurrent
+                        }
+                    }
+                    for try await staysOnLoop in group { #expect(staysOnLoop) }
+                }
+            }
+        }
+    }
+
     @Test("Run twice, it refuses the second time, and the first is not disturbed")
     func doubleStart() async throws {
         let database = try TestDatabase()
