@@ -1,4 +1,5 @@
 import DequeModule
+import Glibc
 import PostgresClient
 import SessionManager
 import Synchronization
@@ -23,6 +24,7 @@ actor Batcher<Request: Sendable, Response: Sendable> {
 
     private let maximumCount: Int
     private let maximumWeight: Int
+    private let patience: Duration
     private let perform: Perform
     private let undo: Undo
     private nonisolated let lastNumber = Atomic<UInt64>(0)
@@ -40,18 +42,21 @@ actor Batcher<Request: Sendable, Response: Sendable> {
     /// - Parameters:
     ///   - maximumCount: requests at most in one call.
     ///   - maximumWeight: what their weights may sum up to, unless the first alone has more.
+    ///   - patience: how long a caller who was just answered is waited for.
     ///   - perform: makes the call, and returns one response for each request.
     ///   - undo: called for a request that was done when nobody waited for it any more. Default: nothing is undone.
     init(
         eventLoop: EventLoop,
         maximumCount: Int,
         maximumWeight: Int = .max,
+        patience: Duration = .microseconds(50),
         perform: @escaping Perform,
         undo: @escaping Undo = { _, _ in }
     ) {
         self.eventLoop = eventLoop
         self.maximumCount = maximumCount
         self.maximumWeight = maximumWeight
+        self.patience = patience
         self.perform = perform
         self.undo = undo
         (signals, signal) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
@@ -134,7 +139,9 @@ actor Batcher<Request: Sendable, Response: Sendable> {
         guard let lastAnswer, lastAnswer.count > 1 else { return }
         var count = waiting.count
         var last = lastAnswer.time
-        while count < lastAnswer.count, ContinuousClock.now < last + Self.patience {
+        while count < lastAnswer.count, !isStopped, ContinuousClock.now < last + patience {
+            // They may need this very processor. (Measured with two: batches of 17 without, of 31 with it.)
+            sched_yield()
             await withUnsafeContinuation { continuation in eventLoop.execute { continuation.resume() } }
             if waiting.count > count {
                 count = waiting.count
@@ -142,8 +149,6 @@ actor Batcher<Request: Sendable, Response: Sendable> {
             }
         }
     }
-
-    private static var patience: Duration { .microseconds(50) }
 
     private func performNext() async {
         var weight = 0

@@ -47,6 +47,7 @@ struct BatcherTests {
         _ performer: Performer,
         maximumCount: Int = 100,
         maximumWeight: Int = .max,
+        patience: Duration = .zero,
         _ body: (Batcher<Int, String>) async throws -> Void
     ) async throws {
         let eventLoop = try EventLoop()
@@ -54,6 +55,7 @@ struct BatcherTests {
             eventLoop: eventLoop,
             maximumCount: maximumCount,
             maximumWeight: maximumWeight,
+            patience: patience,
             perform: { (requests) async throws(SessionManagerError) in try await performer.perform(requests) },
             undo: { request, _ in await performer.undo(request) }
         )
@@ -82,6 +84,28 @@ struct BatcherTests {
             for other in others { answers.append(try await other.value) }
             #expect(answers == (1...6).map { "\($0)" })
             #expect(await performer.batches == [[1], [2, 3, 4], [5, 6]])
+        }
+    }
+
+    @Test("Callers who were just answered are waited for, so that they and those who wait go together")
+    func gathering() async throws {
+        let performer = Performer(isOpen: false)
+        try await withBatcher(performer, patience: .seconds(3600)) { batcher in
+            await withTaskGroup(of: Void.self) { group in
+                for caller in 1...8 {
+                    group.addTask {
+                        while (try? await batcher.submit(100 + caller)) != nil {}
+                    }
+                }
+                await performer.arrived(1)
+                await batcher.waits(for: 7)
+                await performer.open()
+                await performer.arrived(10)
+                await batcher.stop()
+            }
+            let counts = await performer.batches.map(\.count)
+            #expect(counts.prefix(2) == [1, 7])
+            #expect(counts[2..<10].allSatisfy { $0 >= 7 }, "\(counts)")
         }
     }
 
