@@ -1680,6 +1680,45 @@ COMMENT ON FUNCTION tmcp._log_and_notify(tmcp.stores, bigint, bigint[], bigint[]
     'Logs one message for many streams and notifies the nodes that hold them, given for each stream. Both are resolved '
     'after the event id was allocated, under the order lock; else one who attaches in between would be missed.';
 
+CREATE FUNCTION tmcp.multicast(store text, ids text[], data text) RETURNS bigint[]
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+-- As in tmcp.attach_batch.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(multicast.store);
+    new_event_id bigint;
+    event_ids bigint[];
+    recipients bigint[];
+    nodes bigint[];
+BEGIN
+    PERFORM tmcp._check_given('the ids', multicast.ids IS NOT NULL);
+    PERFORM tmcp._check_message_size(octet_length(multicast.data), s.maximum_message_size);
+    new_event_id := tmcp._next_event_ids(1);
+    SELECT array_agg(CASE WHEN found.stream IS NOT NULL THEN new_event_id END ORDER BY found.place),
+           array_agg(found.stream ORDER BY found.stream) FILTER (WHERE found.is_first),
+           array_agg(found.node ORDER BY found.stream) FILTER (WHERE found.is_first)
+    INTO event_ids, recipients, nodes
+    FROM (SELECT m.place, st.stream, st.node,
+                 st.stream IS NOT NULL AND row_number() OVER (PARTITION BY st.stream) = 1 AS is_first
+          FROM unnest(multicast.ids) WITH ORDINALITY AS m (id, place)
+          LEFT JOIN LATERAL (SELECT x.stream, x.node FROM tmcp.streams AS x
+                             WHERE x.store = s.store AND x.id = m.id LIMIT 1) AS st ON true) AS found;
+    PERFORM tmcp._log_and_notify(s, new_event_id, recipients, nodes, multicast.data);
+    RETURN coalesce(event_ids, '{}');
+END
+$$;
+COMMENT ON FUNCTION tmcp.multicast(text, text[], text) IS
+$$Sends one message to many streams in one step: what tmcp.send does for each, with the message handed over once.
+
+Arguments: store; ids of the streams, of which one that is named twice gets the message once; data, the message.
+Returns: for each id in its place the event id, the same for all; NULL where there is no such stream.
+Errors: TM001 no ids or no message; TM002 no such store; TM004 over maximum_message_size; TM011 above read committed.
+Example: SELECT tmcp.multicast('tmcp', ARRAY['abc', 'def'], tmcp.list_changed('tools'));$$;
+
 CREATE FUNCTION tmcp._broadcast(s tmcp.stores, data text, kind text) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -70,6 +70,24 @@ LEFT JOIN batch AS b ON b.n = substring(f.data FROM '^\d+')::integer
 LEFT JOIN tmcp.streams AS st ON st.stream = f.targets::bigint
 GROUP BY h.node ORDER BY h.node;
 
+-- One message for many streams: one event, a row in the log for each stream, one notification for each node, whatever the
+-- message weighs. A stream that is named twice gets it once; what cannot be delivered has no event id.
+SELECT array_agg(e IS NOT NULL ORDER BY place) AS sent, count(DISTINCT e) AS events
+FROM unnest(tmcp.multicast('send', ARRAY['b', 'x', 'nobody', 'a', 'b', NULL], 'for many')) WITH ORDINALITY AS t (e, place);
+SELECT recipients, inline, message FROM regress.received('one');
+SELECT recipients, inline, message FROM regress.received('two');
+SELECT array_agg(st.id ORDER BY st.id) AS logged_for
+FROM tmcp.messages AS m JOIN tmcp.streams AS st USING (stream) WHERE m.data = 'for many';
+SELECT tmcp.multicast('send', ARRAY['a', 'x'], repeat('z', 8000)) IS NOT NULL AS sent;
+SELECT recipients, inline FROM regress.received('one');
+SELECT recipients, inline FROM regress.received('two');
+SELECT tmcp.multicast('send', ARRAY['nobody', NULL], 'lost'), tmcp.multicast('send', '{}', 'lost');
+SELECT count(*) AS logged FROM tmcp.messages WHERE data = 'lost';
+SELECT tmcp.multicast('send', NULL, 'x');
+\echo :SQLSTATE
+SELECT tmcp.multicast('send', ARRAY['a'], NULL);
+\echo :SQLSTATE
+
 -- A message travels inside its notification up to 7,900 bytes, counted as bytes and not as characters; beyond, the
 -- notification says that there is something to fetch.
 SELECT tmcp.send('send', 'a', repeat('x', 7900)) IS NOT NULL, tmcp.send('send', 'a', repeat('x', 7901)) IS NOT NULL,
@@ -119,6 +137,7 @@ SELECT tmcp.send('send', 'a', repeat('ü', 512) || 'x');
 \echo :SQLSTATE
 SELECT tmcp.send_batch('send', ARRAY['a', 'b'], ARRAY['fits', repeat('x', 1025)]);
 \echo :SQLSTATE
+SELECT tmcp.multicast('send', ARRAY['a', 'b'], repeat('x', 1025));
 SELECT tmcp.broadcast('send', repeat('x', 1025));
 SELECT tmcp.publish('send', 'note://plan', repeat('x', 1025));
 SELECT tmcp.log('send', 'info', repeat('x', 1025));

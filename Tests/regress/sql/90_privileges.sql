@@ -74,7 +74,8 @@ SELECT state, stream, event_id AS position FROM tmcp.attach('mine', :node, 'a', 
 SELECT :'state' AS state;
 SELECT tmcp.add_subscription('mine', 'a', 'note://plan', 'ann');
 SELECT tmcp.send('mine', 'a', '1') IS NOT NULL, tmcp.broadcast('mine', '2') IS NOT NULL, tmcp.publish('mine', 'note://plan', '3'),
-       tmcp.log('mine', 'info', '4'), tmcp.send_batch('mine', ARRAY['a', NULL], ARRAY['5', '6']) IS NOT NULL;
+       tmcp.log('mine', 'info', '4'), tmcp.send_batch('mine', ARRAY['a', NULL], ARRAY['5', '6']) IS NOT NULL,
+       tmcp.multicast('mine', ARRAY['a'], '6.5') IS NOT NULL;
 SELECT tmcp.enqueue('mine', 'a', '7'), tmcp.enqueue_broadcast('mine', '8'), tmcp.enqueue_publish('mine', 'note://plan', '9'), tmcp.enqueue_log('mine', 'info', '10');
 SELECT tmcp.flush_outbox('mine'), tmcp.heartbeat('mine', :node), tmcp.has('mine', 'a');
 SELECT string_agg(data, ' ' ORDER BY event_id) FROM tmcp.fetch_messages('mine', :node, :position);

@@ -99,6 +99,7 @@ INSERT INTO calls (call) VALUES
     ($$SELECT tmcp.send_batch('plans', ARRAY['session 1'], ARRAY['x'])$$),
     ($$SELECT tmcp.send_batch('plans', array_agg('session ' || n), array_agg('x'::text)) FROM generate_series(1, 16) AS n$$),
     ($$SELECT tmcp.send_batch('plans', array_agg('session ' || n * 97), array_agg('x'::text)) FROM generate_series(1, 64) AS n$$),
+    ($$SELECT tmcp.multicast('plans', array_agg('session ' || n * 97), 'x') FROM generate_series(1, 64) AS n$$),
     ($$SELECT tmcp.broadcast('plans', 'x')$$),
     ($$SELECT tmcp.publish('plans', 'note://7', 'x')$$),
     ($$SELECT tmcp.publish('plans', 'note://7', 'x', 'user 7')$$),
