@@ -4,7 +4,8 @@
 SET statement_timeout = '5min'; -- of what is waited for below
 SELECT tmcp.create_store('plans'), tmcp.configure_store('plans', freshness_window => '1 hour', session_idle_limit => '1 day');
 
--- A heartbeat is a HOT update: no index has a new entry, and the page makes room for itself.
+-- A heartbeat is a HOT update: no index has a new entry, and the page makes room for itself. Unless it is full, which it may
+-- be a few times while autovacuum has a snapshot; with an index on heartbeat_at not one of them is.
 SELECT tmcp.register_node('plans', 'number ' || n) IS NOT NULL AS registered FROM generate_series(1, 3) AS n;
 SELECT regress.connect('other');
 SELECT n_tup_upd AS updated_before, n_tup_upd - n_tup_hot_upd AS not_hot_before
@@ -31,7 +32,7 @@ BEGIN
     END LOOP;
 END
 $$;
-SELECT n_tup_upd - :updated_before >= 600 AS updated, n_tup_upd - n_tup_hot_upd - :not_hot_before AS not_hot
+SELECT n_tup_upd - :updated_before >= 600 AS updated, n_tup_upd - n_tup_hot_upd - :not_hot_before < 60 AS hot
 FROM pg_stat_user_tables WHERE relid = 'tmcp.nodes'::regclass;
 SELECT pg_relation_size('tmcp.nodes') <= 10 * 8192 AS no_bloat;
 
