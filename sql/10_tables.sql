@@ -109,7 +109,8 @@ COMMENT ON COLUMN tmcp.streams.starts_after IS 'An event id before the first mes
 COMMENT ON COLUMN tmcp.streams.purged_through IS
     'The last message of this stream that rotation has removed from the log: a resume from before it is "purged".';
 COMMENT ON COLUMN tmcp.streams.attached_after IS
-    'The event id at which a node last took the stream, which also tells when; NULL before the first time.';
+    'The event id at which a server process last took the stream, which also tells when; NULL before the first time. '
+    'A process that brings the stream along under a new number has had it since then, and leaves this as it is.';
 COMMENT ON COLUMN tmcp.streams.detached_at IS 'Since when no node holds the stream; NULL while one does.';
 COMMENT ON INDEX tmcp.streams_node IS 'The streams of a node, to stop it and to fetch for it.';
 COMMENT ON INDEX tmcp.streams_session_id IS 'The streams of a session beside the standalone one, to end them with it.';

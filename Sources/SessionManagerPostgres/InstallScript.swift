@@ -196,7 +196,8 @@ COMMENT ON COLUMN tmcp.streams.starts_after IS 'An event id before the first mes
 COMMENT ON COLUMN tmcp.streams.purged_through IS
     'The last message of this stream that rotation has removed from the log: a resume from before it is "purged".';
 COMMENT ON COLUMN tmcp.streams.attached_after IS
-    'The event id at which a node last took the stream, which also tells when; NULL before the first time.';
+    'The event id at which a server process last took the stream, which also tells when; NULL before the first time. '
+    'A process that brings the stream along under a new number has had it since then, and leaves this as it is.';
 COMMENT ON COLUMN tmcp.streams.detached_at IS 'Since when no node holds the stream; NULL while one does.';
 COMMENT ON INDEX tmcp.streams_node IS 'The streams of a node, to stop it and to fetch for it.';
 COMMENT ON INDEX tmcp.streams_session_id IS 'The streams of a session beside the standalone one, to end them with it.';
@@ -1449,46 +1450,65 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(reattach.store);
+    brought bigint[];
     new_position bigint;
 BEGIN
     PERFORM tmcp._hold_node(s, reattach.node);
-    PERFORM FROM tmcp.streams AS st
-    WHERE st.store = s.store AND st.stream = ANY (reattach.streams)
-    ORDER BY st.id
-    FOR UPDATE;
+    -- Those that the node holds stay as they are, and are not waited for: who has locked one will tell the node what became
+    -- of it.
+    brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st
+                     WHERE st.store = s.store AND st.stream = ANY (ARRAY(SELECT unnest(reattach.streams)))
+                       AND st.node IS DISTINCT FROM reattach.node);
+    BEGIN
+        brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(SELECT unnest(brought)))
+                         ORDER BY st.id FOR UPDATE);
+    EXCEPTION WHEN lock_not_available THEN
+        -- Better without a stream that somebody's open transaction has locked than not at all.
+        brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(SELECT unnest(brought)))
+                         ORDER BY st.id FOR UPDATE SKIP LOCKED);
+    END;
     new_position := tmcp._next_event_ids(1);
 
     RETURN QUERY
     WITH decided AS (
         SELECT a.place, st.stream, CASE
             WHEN st.stream IS NULL THEN 'ended'
-            -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
-            WHEN st.attached_after > a.position THEN 'taken'
+            -- Whoever took the stream in between did so at a later event, even if it has let go of it again. Not locked is
+            -- one that somebody else has locked, or that was let go of in this very moment.
+            WHEN st.node IS DISTINCT FROM reattach.node
+                 AND (st.attached_after > a.position OR st.stream <> ALL (brought)) THEN 'taken'
             WHEN a.last_event_id < greatest(st.purged_through,
                                             CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
                                                 THEN b.purged_through END) THEN 'purged'
             ELSE 'attached' END AS state
         FROM unnest(reattach.streams, reattach.positions, reattach.last_event_ids) WITH ORDINALITY
             AS a (stream, position, last_event_id, place)
-        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.stream = a.stream
+        -- One by one, as in tmcp.send_batch.
+        LEFT JOIN LATERAL (SELECT x.* FROM tmcp.streams AS x
+                           WHERE x.stream = a.stream AND x.store = s.store LIMIT 1) AS st ON true
         LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
     ), attached AS (
-        UPDATE tmcp.streams AS st SET node = reattach.node, attached_after = new_position, detached_at = NULL
-        FROM decided AS d WHERE st.stream = d.stream AND d.state = 'attached'
+        -- attached_after stays. It tells since when the process has the stream, which tmcp.fetch_messages has to know; and
+        -- when the answer is lost, the process asks once more with its old positions, be it under yet another number.
+        UPDATE tmcp.streams AS st SET node = reattach.node, detached_at = NULL
+        WHERE st.stream = ANY (ARRAY(SELECT d.stream FROM decided AS d
+                                     WHERE d.state = 'attached' AND d.stream = ANY (brought)))
     )
     SELECT d.place, d.state, new_position FROM decided AS d ORDER BY d.place;
 END
 $$;
 COMMENT ON FUNCTION tmcp.reattach(text, bigint, bigint[], bigint[], bigint[]) IS
-$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since.
+$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since; and
+tells a node that was cut off what became of those that it holds. An answer that was lost may be asked for again.
 
-Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
-last_event_ids, the last event that each has delivered.
+Arguments: store; node, the new one, or the one that holds the streams; streams; positions, the event_id that attaching
+each of them returned; last_event_ids, the last event that each has delivered.
 Returns: for each stream in its place, from 1, what became of it, and event_id, the position of the attached ones from
 now on. state is
 "attached": tmcp.fetch_messages gives what it missed;
 "purged": not attached, since the log no longer reaches back;
-"taken": not attached, since another node has taken it, and has it or has let go of it;
+"taken": not attached, since another node has taken it, and has it or has let go of it; or since it was still locked when
+lock_timeout was over;
 "ended": not attached, since it is no more.
 Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
