@@ -2009,12 +2009,15 @@ BEGIN
         fetch_messages.kind := next_message.kind;
         RETURN NEXT;
     END LOOP;
-    -- Looked at last, for the same reason as in tmcp.replay.
+    -- Looked at last, for the same reason as in tmcp.replay. The node can have missed only what followed the attaching of a
+    -- stream; what was sent before is for the stream's replay.
     IF fetch_messages.after < (SELECT r.purged_through FROM tmcp.rotation AS r)
-       AND (EXISTS (SELECT FROM tmcp.streams AS st
-                    WHERE st.node = fetch_messages.node AND st.purged_through > fetch_messages.after)
-            OR EXISTS (SELECT FROM tmcp.purged_broadcasts AS b
-                       WHERE b.store = s.store AND b.purged_through > fetch_messages.after)) THEN
+       AND EXISTS (SELECT FROM tmcp.streams AS st
+                   LEFT JOIN tmcp.purged_broadcasts AS b
+                       ON b.store = st.store AND (st.id = st.session_id OR st.kinds <> '{}')
+                   WHERE st.node = fetch_messages.node AND st.store = s.store
+                     AND greatest(st.purged_through, b.purged_through)
+                         > greatest(fetch_messages.after, st.attached_after)) THEN
         PERFORM tmcp._raise_purged(fetch_messages.after);
     END IF;
 END
