@@ -218,7 +218,7 @@ ALTER TABLE tmcp.messages_0 ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE tmcp.messages_1 ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE tmcp.messages_2 ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE INDEX messages_stream ON tmcp.messages (stream, event_id);
-CREATE INDEX messages_event_id ON tmcp.messages (event_id);
+CREATE INDEX messages_event_id ON tmcp.messages (event_id, stream);
 CREATE INDEX messages_broadcast ON tmcp.messages (store, event_id) WHERE stream IS NULL;
 COMMENT ON TABLE tmcp.messages IS
     'The log of what was sent, in three partitions that are used in turn. See tmcp.cleanup.';
@@ -235,7 +235,7 @@ COMMENT ON COLUMN tmcp.messages.kind IS
 COMMENT ON COLUMN tmcp.messages.data IS 'The message, exactly as it was sent.';
 COMMENT ON COLUMN tmcp.messages.slot IS 'The partition.';
 COMMENT ON INDEX tmcp.messages_stream IS 'What followed an event on a stream, for a resume.';
-COMMENT ON INDEX tmcp.messages_event_id IS 'What followed an event, for a node that fetches.';
+COMMENT ON INDEX tmcp.messages_event_id IS 'What followed an event, or a row of one, for a node that fetches.';
 COMMENT ON INDEX tmcp.messages_broadcast IS 'The broadcasts of a store, for a resume, and the last of them, for rotation.';
 
 CREATE TABLE tmcp.rotation (
