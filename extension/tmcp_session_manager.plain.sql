@@ -501,6 +501,30 @@ COMMENT ON FUNCTION tmcp._check_session_arguments(text, text, json, json) IS
 -- Stores: create, configure, drop; who may use them. For the owner of the extension only. This is the only file that
 -- builds SQL, and it builds it from names that a DBA gives.
 
+CREATE FUNCTION tmcp._take_back(kind "char", object oid, acl aclitem[], owner oid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    role regrole;
+BEGIN
+    FOR role IN
+        SELECT DISTINCT a.grantee::regrole FROM aclexplode(coalesce(acl, acldefault(kind, owner))) AS a WHERE a.grantee <> owner
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', CASE kind
+            WHEN 'n' THEN format('SCHEMA %s', object::regnamespace)
+            WHEN 'T' THEN format('TYPE %s', object::regtype)
+            WHEN 'f' THEN format('FUNCTION %s', object::regprocedure)
+            WHEN 's' THEN format('SEQUENCE %s', object::regclass)
+            WHEN 'r' THEN format('TABLE %s', object::regclass) END,
+            CASE role::oid WHEN 0 THEN 'PUBLIC' ELSE role::text END);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tmcp._take_back("char", oid, aclitem[], oid) IS
+    'Revokes a new object from everybody but its owner: from PUBLIC, and from those to whom ALTER DEFAULT PRIVILEGES has '
+    'given it. The kinds are those of acldefault.';
+
 CREATE FUNCTION tmcp._create_relation(relation text, definition text, description text) RETURNS regclass
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -534,6 +558,8 @@ BEGIN
     -- A barrier, so that no function in a query can be shown the rows of another store before they are filtered.
     EXECUTE format('CREATE VIEW %s WITH (security_barrier) AS %s', qualified, definition);
     EXECUTE format('COMMENT ON VIEW %s IS %L', qualified, description);
+    -- Whoever may DELETE from the first view may use the store.
+    PERFORM tmcp._take_back('r', c.oid, c.relacl, c.relowner) FROM pg_class AS c WHERE c.oid = qualified::regclass;
     RETURN qualified::regclass;
 END
 $$;
@@ -3033,10 +3059,6 @@ COMMENT ON VIEW tmcp.queue_status IS
 
 -- Who may do what: nobody anything, but for the owner, until it is granted.
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tmcp FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA tmcp FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA tmcp FROM PUBLIC;
-
 CREATE FUNCTION tmcp.grant_monitoring(role regrole) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -3048,14 +3070,28 @@ BEGIN
                    ' tmcp.log_status, tmcp.queue_status TO %s', grant_monitoring.role);
 END
 $$;
-REVOKE ALL ON FUNCTION tmcp.grant_monitoring(regrole) FROM PUBLIC;
 COMMENT ON FUNCTION tmcp.grant_monitoring(regrole) IS
-$$Lets a role read the views that show what happens, in all stores. pg_monitor has been granted it from the start.
+$$Lets a role read the views that show what happens, in all stores, ids of sessions and users among it. pg_monitor has been
+granted it from the start.
 
 Arguments: role.
 Returns: nothing.
 Who: the owner of the extension.
 Example: SELECT tmcp.grant_monitoring('datadog');$$;
+
+-- Functions and types are for everybody from the start, and ALTER DEFAULT PRIVILEGES may have given away the rest.
+DO $$
+BEGIN
+    PERFORM tmcp._take_back('n', n.oid, n.nspacl, n.nspowner)
+    FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'tmcp';
+    PERFORM tmcp._take_back('T', t.oid, t.typacl, t.typowner)
+    FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'tmcp'::regnamespace AND t.typtype = 'e';
+    PERFORM tmcp._take_back('f', p.oid, p.proacl, p.proowner)
+    FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'tmcp'::regnamespace;
+    PERFORM tmcp._take_back(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.oid, c.relacl, c.relowner)
+    FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'tmcp'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
+END
+$$;
 
 SELECT tmcp.grant_monitoring('pg_monitor');
 $script$;
