@@ -1625,6 +1625,33 @@ Returns: whether there was such a stream.
 Errors: TM001 an id that cannot be one; TM002 no such store.
 Example: SELECT tmcp.delete_stream('tmcp', 'abc');$$;
 
+CREATE FUNCTION tmcp.end_listening(store text, principal text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(end_listening.store);
+    ended bigint;
+BEGIN
+    PERFORM tmcp._check_length('the principal', end_listening.principal, 1024);
+    DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
+        SELECT x.stream FROM tmcp.streams AS x
+        WHERE x.store = s.store AND x.principal = end_listening.principal AND x.session_id IS NULL
+        ORDER BY x.id FOR UPDATE));
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    RETURN ended;
+END
+$$;
+COMMENT ON FUNCTION tmcp.end_listening(text, text) IS
+$$Ends every stream on which a user listens for changes without a session, for one whose access was withdrawn: the nodes
+hear "ended {stream},..." on delete:{channel} and close them. His sessions are ended with tmcp.end_session. It does not
+keep him from listening again: refuse him first.
+
+Arguments: store; principal, the user.
+Returns: how many streams were ended.
+Errors: TM001 no principal; TM002 no such store.
+Example: SELECT tmcp.end_listening('tmcp', 'mallory');$$;
+
 CREATE FUNCTION tmcp.has(store text, id text) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -2973,7 +3000,7 @@ COMMENT ON VIEW tmcp.session_status IS
     'The sessions, how old they are, and the live process that holds the standalone stream of each.';
 
 CREATE VIEW tmcp.listener_status AS
-    SELECT s.name AS store, st.stream, st.principal, st.kinds,
+    SELECT s.name AS store, st.stream, st.id, st.principal, st.kinds,
            (SELECT count(*) FROM tmcp.stream_subscriptions AS u WHERE u.stream = st.stream) AS subscriptions,
            n.node, n.name AS node_name
     FROM tmcp.streams AS st
@@ -2982,7 +3009,7 @@ CREATE VIEW tmcp.listener_status AS
     WHERE st.session_id IS NULL;
 COMMENT ON VIEW tmcp.listener_status IS
     'The streams that listen for changes without a session (revision 2026-07-28), for what, and the live process that '
-    'holds each.';
+    'holds each. tmcp.delete_stream ends one by its id, tmcp.end_listening those of a principal.';
 
 CREATE VIEW tmcp.stream_backlog AS
     SELECT s.name AS store, st.stream, st.id, st.session_id, st.detached_at,

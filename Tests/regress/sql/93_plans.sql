@@ -106,6 +106,7 @@ INSERT INTO calls (call) VALUES
     ($$SELECT tmcp.broadcast('plans', 'x', 'tools')$$),
     ($$SELECT tmcp.listen('plans', {node}, 'new listener {run}', ARRAY['tools'], ARRAY['note://7', 'note://8'], 'user 7')$$),
     ($$SELECT tmcp.delete_stream('plans', 'listener 77{run}')$$),
+    ($$SELECT tmcp.end_listening('plans', 'user {run}')$$),
     ($$SELECT tmcp.get_subscriptions('plans', 'note://7')$$),
     ($$SELECT tmcp.heartbeat('plans', {node})$$),
     ($$SELECT tmcp.has('plans', 'session 777')$$),
