@@ -33,7 +33,10 @@ struct DeliveryTests {
         }
     }
 
-    @Test("A message to many sessions reaches each of them once, also one that is named twice", arguments: Backend.allCases)
+    @Test(
+        "A message to many sessions reaches each of them once, also one that is named twice",
+        arguments: Backend.allCases
+    )
     func many(backend: Backend) async throws {
         try await backend.with { managers, _ in
             let streams = (0..<4).map { _ in MessageStream() }
