@@ -295,6 +295,12 @@ import Testing
             400,
             #""code":-32600"#
         ),
+        rule(
+            "a body in UTF-16 is 400",
+            TestServer.post(body("echo").map { "\($0)\u{0}" }.joined(), headers: headers("echo")),
+            400,
+            #""code":-32700"#
+        ),
         rule("a batch is 400", TestServer.post("[\(body("echo"))]", headers: headers("echo")), 400, #""code":-32600"#),
         rule(
             "a GET is 405",
