@@ -19,13 +19,16 @@ struct ModernRequest: Sendable {
         static let subscriptionID = "io.modelcontextprotocol/subscriptionId"
     }
 
-    /// Whether a POST is to be answered as these revisions have it: its body or else its header names one, or none that
-    /// the transport knows. `initialize` without either begins a session.
+    /// Whether a POST is to be answered as these revisions have it: its body or its header names one, or none that the
+    /// transport knows. One of them alone is a mismatch, for these revisions to refuse. `initialize` whose body names none
+    /// begins a session, whatever its header says.
+    ///
+    /// Source: MCP 2026-07-28, `basic/versioning`, "Backward Compatibility with Initialization-Based Versions".
     static func isModern(_ json: JSONValue, headers: HTTPFields) -> Bool {
-        if let version = json["params"]?["_meta"]?[MetaKey.protocolVersion] {
-            return version.string.flatMap(ProtocolVersion.init(rawValue:))?.hasSessions != true
+        guard let inBody = json["params"]?["_meta"]?[MetaKey.protocolVersion] else {
+            return json["method"] != "initialize" && isModern(headers)
         }
-        return json["method"] != "initialize" && isModern(headers)
+        return inBody.string.flatMap(ProtocolVersion.init(rawValue:))?.hasSessions != true || isModern(headers)
     }
 
     /// Whether the header of a request names a revision without sessions, or none that the transport knows.

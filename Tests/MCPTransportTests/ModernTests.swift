@@ -124,6 +124,36 @@ import Testing
             #""code":-32020"#
         ),
         rule(
+            "a header that says a revision without sessions, and a body one that has them, are 400",
+            TestServer.post(
+                body("echo", meta: meta.replacing("2026-07-28", with: "2025-11-25")),
+                headers: headers("echo")
+            ),
+            400,
+            #""code":-32020"#
+        ),
+        rule(
+            "initialize of a revision that has sessions starts none when its header says another",
+            TestServer.post(
+                body(
+                    "initialize",
+                    #""protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}"#,
+                    meta: meta.replacing("2026-07-28", with: "2025-11-25")
+                ),
+                headers: headers("initialize")
+            ),
+            400,
+            #""code":-32020"#,
+            headers: ["mcp-session-id": nil]
+        ),
+        rule(
+            "initialize whose body names no revision without sessions starts one, whatever its header says",
+            TestServer.post(TestServer.initialize(), headers: headers("initialize")),
+            200,
+            #""protocolVersion":"2025-11-25""#,
+            headers: ["mcp-session-id": "*"]
+        ),
+        rule(
             "a body without its header is 400",
             TestServer.post(body("echo"), headers: headers("echo", version: nil)),
             400,
