@@ -56,7 +56,8 @@ extension HTTPTransport {
                     logger.error("A change was published with a message that does not tell of it; it was left out")
                     return ServerSentEvent.comment("left out")
                 },
-                epilogue: { closing in
+                // Nobody takes such a stream over, so that the result need not wait until it has been let go of.
+                completion: { closing in
                     // A stream that lost something just breaks off: the client listens again, and reads again. The
                     // result is all that is sent at an orderly end; notifications/cancelled is for stdio.
                     switch closing {

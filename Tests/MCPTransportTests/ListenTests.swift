@@ -171,6 +171,22 @@ import Testing
         }
     }
 
+    @Test("A shutdown ends a stream with its result though the session manager is out of reach")
+    func shutdownOutOfReach() async throws {
+        let gate = Gate()
+        let streams = EndingStreams(
+            base: InMemoryStreamSessionManager(),
+            beforeLettingGo: { _ in try? await gate.wait() }
+        )
+        try await TestServer.run(streams: streams) { server in
+            let (connection, _) = try await open(server, #"{"toolsListChanged":true}"#, id: "3")
+            await server.services.triggerGracefulShutdown()
+            #expect(try await connection.message()?.data.contains(#""resultType":"complete""#) == true)
+            await gate.open()
+            #expect(try await connection.message() == nil)
+        }
+    }
+
     @Test("A stream that lost a message breaks off without a result, so that its client listens again")
     func loss() async throws {
         let controllers = NIOLockedValueBox<[any StreamController]>([])
