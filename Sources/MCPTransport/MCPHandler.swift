@@ -9,8 +9,9 @@ public protocol MCPHandler: Sendable {
     ///
     /// `initialize` comes here too: answer `capabilities` and `serverInfo`; the transport adds the revision that was
     /// agreed on (``MCPContext/protocolVersion``) where the result names none, and records the session. What it answers
-    /// is also what `server/discover` of revision 2026-07-28 gets; for that, it is asked without a session, at any time. `subscriptions/listen` does not come here, see
-    /// ``authorize(_:context:)``.
+    /// is also what clients of revision 2026-07-28 are told of the server; for that, it is asked without a session, at any
+    /// time, whatever the request. Let `serverInfo` be the same for everybody: it is kept, and goes out with every result.
+    /// `subscriptions/listen` does not come here, see ``authorize(_:context:)``.
     ///
     /// A client that goes away does not cancel its request, and one that says `notifications/cancelled` does; in revision
     /// 2026-07-28, which resumes nothing, one that goes away does. Cancelled is the task.

@@ -85,16 +85,18 @@ struct MessageRouter: Sendable {
                 "clientInfo": context.session.clientInfo ?? [:],
             ]
         )
-        return await outcome(of: request, context: context)
+        let greeting = await outcome(of: request, context: context)
+        if case .success(let result) = greeting {
+            knownServerInfo.withLockedValue { $0 = $0 ?? result["serverInfo"] ?? .null }
+        }
+        return greeting
     }
 
-    /// The handler's name and version, which it is asked for once; `nil` if it has none for those who did not begin with
-    /// `initialize`.
+    /// The handler's name and version, which it is asked for until it has answered once; `nil` if it has none for those who
+    /// did not begin with `initialize`.
     func serverInfo(_ context: MCPContext) async -> JSONValue? {
         if let known = knownServerInfo.withLockedValue({ $0 }) { return known == .null ? nil : known }
-        let info = try? await greeting(context).get()["serverInfo"]
-        knownServerInfo.withLockedValue { $0 = info ?? .null }
-        return info
+        return try? await greeting(context).get()["serverInfo"]
     }
 
     /// What the handler lets a client hear of.

@@ -1,5 +1,6 @@
 import Foundation
 import Hummingbird
+import NIOConcurrencyHelpers
 import SessionManager
 import Testing
 
@@ -384,6 +385,32 @@ import Testing
             // Nothing that a client of this revision does concerns the sessions of others.
             let reply = try await server.exchange(TestServer.post(RuleTests.ping, session: session))
             #expect(reply.status == 200)
+        }
+    }
+
+    /// Cannot say what it is when it is asked for the first time.
+    private struct LateStarter: MCPHandler {
+        let greetings = NIOLockedValueBox(0)
+
+        func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+            guard request.method == "initialize" else { return [:] }
+            let count = greetings.withLockedValue { greetings in
+                greetings += 1
+                return greetings
+            }
+            if count == 1 { throw CancellationError() }
+            return ["capabilities": [:], "serverInfo": ["name": "late", "version": .string("\(count)")]]
+        }
+    }
+
+    @Test("A server that could not say what it is at first says so afterwards, and is asked no more once it has")
+    func serverInfo() async throws {
+        try await TestServer.run(handler: LateStarter()) { server in
+            #expect(try await !server.exchange(ModernTests.post("echo")).body.contains("serverInfo"))
+            for _ in 0..<2 {
+                let reply = try await server.exchange(ModernTests.post("echo"))
+                #expect(reply.body.contains(#""io.modelcontextprotocol/serverInfo":{"name":"late","version":"2"}"#))
+            }
         }
     }
 
