@@ -29,7 +29,7 @@ extension HTTPTransport {
         }
         let filter: ChangeFilter
         switch await messages.authorized(requested, context: context) {
-        case .success(let allowed): filter = requested.limited(to: allowed)
+        case .success(let allowed): filter = allowed
         case .failure(let error):
             let failure = Result<JSONValue, MCPError>.failure(ModernResult.error(error))
             return HTTPTransport.jsonResponse(
@@ -37,13 +37,14 @@ extension HTTPTransport {
                 status: HTTPTransport.status(of: failure)
             )
         }
+        let serverInfo = await messages.serverInfo(context)
         let stream: OutgoingStream
         do throws(SessionManagerError) {
             stream = try await openListeningStream(filter, principal: caller.principal, logger: logger)
         } catch {
             throw Refusal(listening: error, requestID: requestID)
         }
-        let subscription = Subscription(id: requestID, filter: filter)
+        let subscription = Subscription(id: requestID, filter: filter, serverInfo: serverInfo)
         return respond(
             with: EventStreamResponse(
                 stream: stream,

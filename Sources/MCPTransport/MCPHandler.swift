@@ -25,7 +25,11 @@ public protocol MCPHandler: Sendable {
     /// Only what is in `filter` as well counts. A client of an older revision subscribes to resources with
     /// `resources/subscribe`, which comes to ``respond(to:context:)``: let both lead to the same check.
     ///
-    /// - Parameter filter: what the client asks for, at most 1,000 resources; their uris may be anything.
+    /// Source: MCP 2026-07-28, `basic/patterns/subscriptions`, "Acknowledgment".
+    ///
+    /// - Parameter filter: what the client asks for, of what the `capabilities` of `initialize` announce: lists with
+    ///   `listChanged`, and resources with `subscribe`, at most 1,000 of 1 to 2,048 bytes, none of them twice. Their uris may
+    ///   be anything else.
     /// - Throws: ``MCPError``, to refuse the stream as a whole.
     func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter
 
@@ -34,7 +38,7 @@ public protocol MCPHandler: Sendable {
 }
 
 extension MCPHandler {
-    /// Lets everybody hear of changed lists, and nobody of changed resources.
+    /// Lets everybody hear of the changed lists that the server announces, and nobody of changed resources.
     public func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter {
         ChangeFilter(lists: filter.lists)
     }

@@ -102,7 +102,8 @@ struct MessageRouter: Sendable {
     /// What the handler lets a client hear of.
     func authorized(_ filter: ChangeFilter, context: MCPContext) async -> Result<ChangeFilter, MCPError> {
         do {
-            return .success(try await handler.authorize(filter, context: context))
+            let announced = filter.announced(by: try await greeting(context).get()["capabilities"])
+            return .success(announced.limited(to: try await handler.authorize(announced, context: context)))
         } catch {
             return .failure(clientError(error, of: "subscriptions/listen", logger: context.logger))
         }

@@ -23,6 +23,9 @@ META = {
 }
 
 
+SERVER_INFO = {"name": "tmcp-server", "title": "Notes", "version": "1.0.0"}
+
+
 @contextlib.asynccontextmanager
 async def modern(base, headers=None):
     """A user of the official client, which finds out by itself what the server speaks."""
@@ -232,7 +235,10 @@ class Listening(unittest.IsolatedAsyncioTestCase):
                     "id": 7,
                     "result": {
                         "resultType": "complete",
-                        "_meta": {"io.modelcontextprotocol/subscriptionId": 7},
+                        "_meta": {
+                            "io.modelcontextprotocol/subscriptionId": 7,
+                            "io.modelcontextprotocol/serverInfo": SERVER_INFO,
+                        },
                     },
                 },
             )

@@ -52,6 +52,35 @@ import Testing
         }
     }
 
+    @Test("A uri that no resource can have is left out, and one that is there twice counts once")
+    func uris() async throws {
+        try await TestServer.run { server in
+            let uris = ["", String(repeating: "x", count: 2049), #"a\u0000b"#] + Array(repeating: "a", count: 1001)
+            let list = (uris + ["note://\u{e9}", "note://e\u{301}"]).map { "\"\($0)\"" }.joined(separator: ",")
+            let (connection, acknowledgement) = try await open(server, #"{"resourceSubscriptions":[\#(list)]}"#)
+            let honoured = #""resourceSubscriptions":["a","note://\#u{e9}","note://e\#u{301}"]"#
+            #expect(acknowledgement.map { Array($0.utf8).firstRange(of: Array(honoured.utf8)) != nil } == true)
+            try await server.streams.resourceUpdated("a")
+            #expect(try await connection.message()?.data.contains(#""uri":"a""#) == true)
+        }
+    }
+
+    private struct ToolsOnly: MCPHandler {
+        func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+            ["capabilities": ["tools": ["listChanged": true], "prompts": [:], "resources": ["subscribe": false]]]
+        }
+    }
+
+    @Test("A handler that does not say who may hear of what lets everybody hear of the lists that it announces")
+    func announced() async throws {
+        let filter =
+            #"{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true,"resourceSubscriptions":["a"]}"#
+        try await TestServer.run(handler: ToolsOnly()) { server in
+            let (_, acknowledgement) = try await open(server, filter)
+            #expect(acknowledgement?.contains(#""notifications":{"toolsListChanged":true}"#) == true)
+        }
+    }
+
     @Test("Each message says which subscription it is for, and is no other than what was asked for")
     func messages() async throws {
         try await TestServer.run { server in
@@ -165,7 +194,7 @@ import Testing
             await server.services.triggerGracefulShutdown()
             #expect(
                 try await connection.message()?.data
-                    == #"{"id":3,"jsonrpc":"2.0","result":{"_meta":{"io.modelcontextprotocol/subscriptionId":3},"resultType":"complete"}}"#
+                    == #"{"id":3,"jsonrpc":"2.0","result":{"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"test","version":"1"},"io.modelcontextprotocol/subscriptionId":3},"resultType":"complete"}}"#
             )
             #expect(try await connection.message() == nil)
         }

@@ -45,7 +45,7 @@ import Testing
             status: 200,
             headers: ["mcp-session-id": "*", "content-type": "application/json"],
             body:
-                #"{"id":0,"jsonrpc":"2.0","result":{"capabilities":{},"protocolVersion":"2025-11-25","serverInfo":{"name":"test","version":"1"}}}"#
+                #"{"id":0,"jsonrpc":"2.0","result":{"capabilities":\#(TestHandler.capabilities.text),"protocolVersion":"2025-11-25","serverInfo":{"name":"test","version":"1"}}}"#
         ),
         Rule(
             says: "initialize with an unknown revision is offered the latest",

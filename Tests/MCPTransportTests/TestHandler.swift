@@ -8,11 +8,17 @@ struct TestHandler: MCPHandler {
         var secret = "password=hunter2"
     }
 
+    static let capabilities: JSONValue = [
+        "prompts": ["listChanged": true], "resources": ["listChanged": true, "subscribe": true],
+        "tools": ["listChanged": true],
+    ]
+
     let gate = Gate()
 
     func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
         switch request.method {
-        case "initialize": return ["capabilities": [:], "serverInfo": ["name": "test", "version": "1"]]
+        case "initialize":
+            return ["capabilities": TestHandler.capabilities, "serverInfo": ["name": "test", "version": "1"]]
         case "echo": return .object(request.params)
         case "fail": throw Failure()
         case "refuse": throw MCPError.invalidParams("no")
