@@ -121,7 +121,9 @@ public struct MCPContext: Sendable {
     /// In revision 2026-07-28 the server cannot ask while it answers. There this throws an error, which the handler has to
     /// let through, for the first question that is open; the client is told, and sends its request again with the answer.
     /// The handler then runs again, and comes here again for the answer: let it ask the same in the same order, and
-    /// before it changes anything. Only `tools/call`, `prompts/get` and `resources/read` can ask.
+    /// before it changes anything. Only `tools/call`, `prompts/get` and `resources/read` can ask, and what the client does
+    /// not offer is ``MCPError/missingClientCapability(_:)``: `elicitation.url` for the mode `url`, `sampling.tools` for
+    /// sampling with tools.
     ///
     /// - Parameter timeout: how long to wait. Default: 5 minutes; people may have to think.
     /// - Throws: ``MCPError`` is the client's own; ``ClientRequestError`` says why there is no answer;

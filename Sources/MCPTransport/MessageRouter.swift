@@ -99,7 +99,7 @@ struct MessageRouter: Sendable {
         return try? await greeting(context).get()["serverInfo"]
     }
 
-    /// What the handler lets a client hear of.
+    /// What of `filter` the server announces that it tells of, and the handler lets a client hear of.
     func authorized(_ filter: ChangeFilter, context: MCPContext) async -> Result<ChangeFilter, MCPError> {
         do {
             let announced = filter.announced(by: try await greeting(context).get()["capabilities"])

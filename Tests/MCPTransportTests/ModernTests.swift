@@ -33,6 +33,15 @@ import Testing
         return TestServer.post(body, headers: headers("tools/call", name: header))
     }
 
+    /// A call of a tool that asks its client, by a client that offers something.
+    static func asking(_ name: String, offered: String) -> String {
+        let meta = #""_meta":{"\#(version)":"2026-07-28","\#(capabilities)":\#(offered)}"#
+        return TestServer.post(
+            body("tools/call", #""name":"\#(name)""#, meta: meta),
+            headers: headers("tools/call", name: name)
+        )
+    }
+
     static func region(_ arguments: String, _ fields: String) -> String {
         post("tools/call", #""name":"region","arguments":\#(arguments)"#, name: "region", more: fields)
     }
@@ -68,6 +77,78 @@ import Testing
             post("tools/call", #""name":"ask-model""#, name: "ask-model"),
             400,
             #""code":-32021,"data":{"requiredCapabilities":{"sampling":{}}}"#
+        ),
+        rule(
+            "a capability that is null is not offered",
+            asking("ask", offered: #"{"elicitation":null}"#),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"elicitation":{"form":{}}}}"#
+        ),
+        rule(
+            "elicitation without a mode is elicitation with a form",
+            asking("ask", offered: #"{"elicitation":{}}"#),
+            200,
+            "input_required"
+        ),
+        rule(
+            "elicitation with a form is not elicitation with a page",
+            asking("ask-url", offered: #"{"elicitation":{"form":{}}}"#),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"elicitation":{"url":{}}}}"#
+        ),
+        rule(
+            "elicitation with a page is not elicitation with a form",
+            asking("ask", offered: #"{"elicitation":{"url":{}}}"#),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"elicitation":{"form":{}}}}"#
+        ),
+        rule(
+            "a client that offers a page is sent to it",
+            asking("ask-url", offered: #"{"elicitation":{"url":{}}}"#),
+            200,
+            "input_required"
+        ),
+        rule(
+            "sampling is not sampling with tools",
+            asking("ask-tools", offered: #"{"sampling":{}}"#),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"sampling":{"tools":{}}}}"#
+        ),
+        rule(
+            "a client that offers sampling with tools is asked",
+            asking("ask-tools", offered: #"{"sampling":{"tools":{}}}"#),
+            200,
+            "input_required"
+        ),
+        rule(
+            "answers that are no object are an invalid parameter",
+            post("tools/call", #""name":"two-questions","inputResponses":7"#, name: "two-questions"),
+            200,
+            #""code":-32602"#
+        ),
+        rule(
+            "an answer that is no object is an invalid parameter",
+            post("tools/call", #""name":"two-questions","inputResponses":{"question-1":7}"#, name: "two-questions"),
+            200,
+            #""code":-32602"#
+        ),
+        rule(
+            "a state that the server did not give out is an invalid parameter",
+            post("tools/call", #""name":"two-questions","requestState":"[]""#, name: "two-questions"),
+            200,
+            #""code":-32602"#
+        ),
+        rule(
+            "a state that is no text is an invalid parameter",
+            post("tools/call", #""name":"two-questions","requestState":{}"#, name: "two-questions"),
+            200,
+            #""code":-32602"#
+        ),
+        rule(
+            "a state and answers are the handler's own where it does not ask with the transport",
+            post("tools/call", #""name":"a","inputResponses":{"b":7},"requestState":"opaque""#, name: "a"),
+            200,
+            #""content":[]"#
         ),
         rule(
             "a question that this revision does not have is 404",
@@ -490,9 +571,9 @@ import Testing
             let state = second?["requestState"]?.text ?? ""
             let third = try await call(#","inputResponses":{"question-2":{"content":"red"}},"requestState":\#(state)"#)
             #expect(third?["content"] == [["content": "ann"], ["content": "red"]])
-            // What a client makes up is taken for no more than its own answers.
-            let madeUp = try await call(#","requestState":"[]","inputResponses":7"#)
-            #expect(madeUp?["inputRequests"]?["question-1"] != nil)
+            // What it was not asked is passed over.
+            let unasked = try await call(#","inputResponses":{"question-9":{}}"#)
+            #expect(unasked?["inputRequests"]?["question-1"] != nil)
         }
     }
 }
