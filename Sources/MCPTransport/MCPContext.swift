@@ -72,12 +72,17 @@ public struct MCPContext: Sendable {
     /// `x-mcp-header`. In revisions before 2026-07-28 there are no such headers, and nothing is looked at.
     ///
     /// - Parameters:
-    ///   - name: what `x-mcp-header` says.
-    ///   - value: the argument: a string, a whole number or a boolean; `nil` or null when the call has none.
-    /// - Throws: ``MCPError``, to be passed on.
+    ///   - name: what `x-mcp-header` says: letters, digits and what else the name of a header may have.
+    ///   - value: the argument: a string, a whole number or a boolean; `nil` or null when the call has none. Numbers are
+    ///     compared as such: `42.0` in the header is 42.
+    /// - Throws: ``MCPError``, to be passed on; ``MCPError/internalError`` for a name that no header can have.
     public func requireParameterHeader(_ name: String, matches value: JSONValue?) throws(MCPError) {
         guard !protocolVersion.hasSessions else { return }
-        try ModernRequest.checkParameter(name, is: value, in: headers)
+        guard !name.isEmpty, let field = HTTPField.Name("Mcp-Param-\(name)") else {
+            logger.critical("x-mcp-header has a value that can be in the name of no header")
+            throw .internalError
+        }
+        try ModernRequest.checkParameter(field, is: value, in: headers)
     }
 
     /// Sends a notification that has nothing to do with the request, on the session's standalone stream.

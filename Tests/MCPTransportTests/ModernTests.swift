@@ -363,6 +363,26 @@ import Testing
             400,
             #""code":-32020"#
         ),
+        rule(
+            "a number in other digits passes",
+            region(#"{"count":42}"#, "Mcp-Param-Count: 42.00\r\n"),
+            200,
+            #""content""#
+        ),
+        rule(
+            "a number with an exponent passes",
+            region(#"{"count":42}"#, "Mcp-Param-Count: 4.2e1\r\n"),
+            200,
+            #""content""#
+        ),
+        rule("a number with a fraction is 400", region(#"{"count":42}"#, "Mcp-Param-Count: 42.5\r\n"), 400),
+        rule("a header that begins with the number is 400", region(#"{"count":42}"#, "Mcp-Param-Count: 42 1\r\n"), 400),
+        rule(
+            "a header that there cannot be is the handler's mistake",
+            post("tools/call", #""name":"no-token""#, name: "no-token"),
+            200,
+            #""code":-32603"#
+        ),
         rule("a number in another base is 400", region(#"{"count":42}"#, "Mcp-Param-Count: 0x2A\r\n"), 400),
         rule("a number in base64 passes", region(#"{"count":42}"#, "Mcp-Param-Count: =?base64?NDI=?=\r\n"), 200),
         rule(
