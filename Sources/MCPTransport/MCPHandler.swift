@@ -14,10 +14,13 @@ public protocol MCPHandler: Sendable {
     /// `subscriptions/listen` does not come here, see ``authorize(_:context:)``.
     ///
     /// A client that goes away does not cancel its request, and one that says `notifications/cancelled` does; in revision
-    /// 2026-07-28, which resumes nothing, one that goes away does. Cancelled is the task.
+    /// 2026-07-28, which resumes nothing, one that goes away does, as soon as the answer has become a stream: after a
+    /// second at the latest. Cancelled is the task.
     ///
     /// - Throws: ``MCPError`` is passed on to the client. Of any other error the client learns no more than
-    ///   ``MCPError/internalError``, and the log has the rest.
+    ///   ``MCPError/internalError``, and the log has the rest. In revision 2026-07-28 the HTTP status tells of
+    ///   ``MCPError/methodNotFound(_:)`` (404) and ``MCPError/missingClientCapability(_:)`` (400) too, but not once the
+    ///   answer is a stream: throw them first.
     func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue
 
     /// Says which of the changes that a client of revision 2026-07-28 wants to listen for it may hear of.

@@ -170,6 +170,14 @@ import Testing
         rule("resources/subscribe is no more", post("resources/subscribe"), 404, #""code":-32601"#),
         rule("a failure of the handler says no more than that", post("fail"), 200, #""code":-32603"#),
         rule("what the handler refuses is passed on", post("refuse"), 200, #""code":-32602"#),
+        rule(
+            "a code that is reserved and not defined is not passed on",
+            post("code", #""code":-32042"#),
+            200,
+            "-32603"
+        ),
+        rule("nor is one that meant something else to everybody", post("code", #""code":-32001"#), 200, "-32603"),
+        rule("a code of the handler's own is", post("code", #""code":-31000"#), 200, "-31000"),
         rule("a capability that the client lacks is 400", post("need-sampling"), 400, #""code":-32021"#),
         rule(
             "a resource that does not exist is an invalid parameter",

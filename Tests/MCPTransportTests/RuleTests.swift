@@ -487,6 +487,35 @@ import Testing
         }
     }
 
+    @Test("Nobody is asked who a browser is that asks whether it may send a request")
+    func preflight() async throws {
+        let nobody: MCPCallerOf<BasicRequestContext> = { _, _ in throw HTTPError(.unauthorized) }
+        try await TestServer.run(caller: nobody, configure: { $0.cors = CORS() }) { server in
+            let options = "OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n\r\n"
+            let preflight = try await server.exchange(options)
+            #expect(preflight.status == 204)
+            #expect(preflight.headers["access-control-allow-origin"] == "*")
+            let message = options.replacing("/mcp", with: "/message").replacing(
+                "https://app.example",
+                with: "http://localhost"
+            )
+            #expect(try await server.exchange(message).status == 204)
+            #expect(try await server.exchange(TestServer.post(TestServer.initialize())).status == 401)
+        }
+    }
+
+    @Test("An error whose request could not be read has an id that is null")
+    func errorWithoutID() async throws {
+        try await TestServer.run { server in
+            let withoutID = ModernTests.body("echo", id: "[]")
+            for request in [TestServer.post("{"), TestServer.post(withoutID, headers: ModernTests.headers("echo"))] {
+                let reply = try await server.exchange(request)
+                #expect(reply.status == 400)
+                #expect(reply.body.contains(#""id":null"#))
+            }
+        }
+    }
+
     @Test("Without SSE a GET is 405")
     func withoutSSE() async throws {
         try await TestServer.run(configure: { $0.disableSSE = true }) { server in
