@@ -70,6 +70,8 @@ struct BearerTokens: RouterMiddleware {
         context: UserContext,
         next: (Request, UserContext) async throws -> Response
     ) async throws -> Response {
+        // A browser asks without a token whether it may send one.
+        guard request.method != .options else { return try await next(request, context) }
         let header = request.headers[.authorization] ?? ""
         guard header.hasPrefix("Bearer "), let user = try await user(header.dropFirst("Bearer ".count)) else {
             throw HTTPError(.unauthorized, headers: [.wwwAuthenticate: "Bearer"])

@@ -481,6 +481,10 @@ import Testing
             #expect(preflight.headers["access-control-expose-headers"] == "MCP-Session-Id")
             #expect(preflight.headers["access-control-allow-credentials"] == "true")
             #expect(preflight.headers["access-control-max-age"] == "60")
+            #expect(
+                preflight.headers["access-control-allow-headers"]
+                    == "*, Authorization, Content-Type, Last-Event-ID, MCP-Protocol-Version, MCP-Session-Id, Mcp-Method, Mcp-Name"
+            )
             let evil = try await server.exchange(options.replacing("app.example", with: "evil.example"))
             #expect(evil.status == 403)
             #expect(evil.headers["access-control-allow-origin"] == nil)
@@ -526,9 +530,12 @@ import Testing
         }
     }
 
-    @Test("A host that is not allowed is 403")
-    func hosts() async throws {
-        try await TestServer.run(configure: { $0.allowedHosts = ["example.com"] }) { server in
+    @Test(
+        "A host that is not allowed is 403, and one that is may be in capitals",
+        arguments: ["example.com", "EXAMPLE.com"]
+    )
+    func hosts(allowed: String) async throws {
+        try await TestServer.run(configure: { $0.allowedHosts = [allowed] }) { server in
             #expect(try await server.exchange(TestServer.post(TestServer.initialize())).status == 403)
             let reply = try await server.exchange(
                 TestServer.post(TestServer.initialize()).replacing("Host: localhost", with: "Host: Example.com")
