@@ -109,7 +109,7 @@ func authenticatedRouter(
 
 // snippet: ask
 func confirm(_ question: String, context: MCPContext) async throws -> Bool {
-    guard context.session.clientCapabilities?["elicitation"] != nil else { return false }
+    guard context.session.clientCapabilities?["elicitation"]?.object != nil else { return false }
     let answer = try await context.request(
         "elicitation/create",
         params: ["message": .string(question), "requestedSchema": ["type": "object", "properties": [:]]],

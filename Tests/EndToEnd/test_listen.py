@@ -115,6 +115,12 @@ class Listening(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(refused.exception.error.code, -32602)
             self.assertEqual(user.sessions, [])
 
+    async def test_a_tool_that_needs_a_session_says_that_there_is_none(self):
+        async with modern(self.deployment.base) as user:
+            result = await user.client.call_tool("big_message", {"bytes": 1})
+            self.assertTrue(result.is_error)
+            self.assertIn("no session", result.content[0].text)
+
     async def test_progress_comes_ahead_of_the_answer(self):
         seen = []
 
