@@ -44,6 +44,7 @@ extension HTTPTransport {
         } catch {
             throw Refusal(listening: error, requestID: requestID)
         }
+        let lastChange = messages.lastChange
         let subscription = Subscription(id: requestID, filter: filter, serverInfo: serverInfo)
         return respond(
             with: EventStreamResponse(
@@ -53,7 +54,8 @@ extension HTTPTransport {
                 closesOnShutdown: true,
                 timing: timing,
                 encode: { message in
-                    if let data = subscription.tagged(message.data) { return ServerSentEvent.message(data) }
+                    let change = lastChange.change(message.data)
+                    if let data = subscription.tagged(change) { return ServerSentEvent.message(data) }
                     logger.error("A change was published with a message that does not tell of it; it was left out")
                     return ServerSentEvent.comment("left out")
                 },

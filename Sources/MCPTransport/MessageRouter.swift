@@ -11,6 +11,7 @@ struct MessageRouter: Sendable {
     let held: HeldStreams
     let inFlight: InFlightRequests
     let clientRequests: ClientRequests
+    let lastChange = LastChange()
     private let knownServerInfo = NIOLockedValueBox<JSONValue?>(nil)
 
     init(

@@ -1,4 +1,3 @@
-import Foundation
 import SessionManager
 
 /// The messages of `subscriptions/listen`, each of which says which request it belongs to.
@@ -14,17 +13,14 @@ struct Subscription: Sendable {
 
     /// The first message: what the server will tell of.
     var acknowledgement: String {
-        let params: JSONValue = ["_meta": tag(nil), "notifications": filter.json]
+        let params: JSONValue = ["_meta": meta, "notifications": filter.json]
         return MCPNotification(method: "notifications/subscriptions/acknowledged", params: params.object ?? [:]).text
     }
 
     /// A notification with the id of the subscription; `nil` for what does not tell of a change that was asked for.
-    func tagged(_ data: String) -> String? {
-        guard let json = try? JSONValue(parsing: Data(data.utf8)),
-            case .notification(var notification)? = try? MCPMessage(json), isWanted(notification.method)
-        else { return nil }
-        notification.params["_meta"] = tag(notification.params["_meta"])
-        return notification.text
+    func tagged(_ change: PublishedChange?) -> String? {
+        guard let change, isWanted(change.method) else { return nil }
+        return change.text(for: id)
     }
 
     private func isWanted(_ method: String) -> Bool {
@@ -34,13 +30,9 @@ struct Subscription: Sendable {
 
     /// The last message, when the server ends the stream in an orderly way.
     var completion: String {
-        let result = ModernResult.completed(["_meta": tag(nil)], of: "subscriptions/listen", serverInfo: serverInfo)
+        let result = ModernResult.completed(["_meta": meta], of: "subscriptions/listen", serverInfo: serverInfo)
         return MCPText.result(result, id: id)
     }
 
-    private func tag(_ meta: JSONValue?) -> JSONValue {
-        var members = meta?.object ?? [:]
-        members[ModernRequest.MetaKey.subscriptionID] = id.json
-        return .object(members)
-    }
+    private var meta: JSONValue { .object([ModernRequest.MetaKey.subscriptionID: id.json]) }
 }

@@ -99,7 +99,7 @@ import Testing
             try await server.streams.publish(
                 "note://a",
                 data:
-                    #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://a","_meta":{"io.modelcontextprotocol/subscriptionId":"another","x":1}}}"#
+                    #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://a","_meta":{"io.modelcontextprotocol/subscriptionId":"another","x":18446744073709551615}}}"#
             )
             for (id, connection) in [(1, first), (2, second)] {
                 #expect(
@@ -109,7 +109,7 @@ import Testing
                 let message = try await connection.message()
                 #expect(
                     message?.data
-                        == #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":\#(id),"x":1},"uri":"note://a"}}"#
+                        == #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://a","_meta":{"io.modelcontextprotocol/subscriptionId":\#(id),"x":18446744073709551615}}}"#
                 )
                 #expect(message?.id == nil)
             }
