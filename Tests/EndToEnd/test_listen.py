@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ResourceUpdated, ToolsListChanged
 
 from client import User, connected, http_client
-from deployment import DEADLINE, Deployment, eventually, psql
+from deployment import DEADLINE, Deployment, Server, eventually, psql
 
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -259,6 +260,27 @@ class Listening(unittest.IsolatedAsyncioTestCase):
         _, seconds = await eventually(lambda: psql("SELECT count(*) FROM tmcp.listener_status") == "0", "it is gone")
         self.assertLess(seconds, 5)
         self.assertEqual(psql("SELECT count(*) FROM tmcp.stream_subscriptions"), "0")
+
+
+class Outage(unittest.IsolatedAsyncioTestCase):
+    def setUp(self):
+        self.server = Server()
+        self.addCleanup(self.server.kill)
+
+    def database(self, *action):
+        control = [os.environ["TMCP_AS_SERVER"], pathlib.Path(os.environ["TMCP_BINDIR"], "pg_ctl"), "--silent", "--wait"]
+        subprocess.run([*control, *action], check=True)
+
+    async def test_a_stream_of_a_process_that_stops_ends_with_a_result_though_the_database_is_gone(self):
+        base = f"http://127.0.0.1:{self.server.port}"
+        async with Listener.opened(base, {"toolsListChanged": True}, 8) as listener:
+            await listener.message()
+            self.addCleanup(self.database, "start", f"--log={os.environ['TMCP_SERVER_LOG']}")
+            self.database("stop", "--mode=immediate")
+            self.server.terminate()
+            async with asyncio.timeout(5):
+                result = await listener.message()
+            self.assertEqual((result["id"], result["result"]["resultType"]), (8, "complete"))
 
 
 class Checker(unittest.TestCase):
