@@ -131,7 +131,8 @@ public struct MCPContext: Sendable {
     /// sampling with tools.
     ///
     /// - Parameter timeout: how long to wait. Default: 5 minutes; people may have to think.
-    /// - Throws: ``MCPError`` is the client's own; ``ClientRequestError`` says why there is no answer;
+    /// - Throws: ``MCPError`` is the client's own, or in revision 2026-07-28 says what the client does not offer, or that
+    ///   what it sent back cannot be an answer (-32602); ``ClientRequestError`` says why there is no answer;
     ///   `SessionManagerError` that the question could not be sent.
     public func request(
         _ method: String,

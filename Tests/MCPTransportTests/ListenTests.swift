@@ -65,19 +65,53 @@ import Testing
         }
     }
 
+    private static let everything =
+        #"{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true,"resourceSubscriptions":["a"]}"#
+
     private struct ToolsOnly: MCPHandler {
         func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
-            ["capabilities": ["tools": ["listChanged": true], "prompts": [:], "resources": ["subscribe": false]]]
+            ["capabilities": ["tools": ["listChanged": true], "prompts": [:], "resources": ["listChanged": false]]]
         }
+    }
+
+    private struct ResourcesOnly: MCPHandler {
+        func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+            ["capabilities": ["resources": ["subscribe": true, "listChanged": true]]]
+        }
+    }
+
+    /// Allows everything.
+    private struct Generous: MCPHandler {
+        let base: any MCPHandler
+
+        func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+            try await base.respond(to: request, context: context)
+        }
+
+        func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter { filter }
     }
 
     @Test("A handler that does not say who may hear of what lets everybody hear of the lists that it announces")
     func announced() async throws {
-        let filter =
-            #"{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true,"resourceSubscriptions":["a"]}"#
         try await TestServer.run(handler: ToolsOnly()) { server in
-            let (_, acknowledgement) = try await open(server, filter)
+            let (_, acknowledgement) = try await open(server, ListenTests.everything)
             #expect(acknowledgement?.contains(#""notifications":{"toolsListChanged":true}"#) == true)
+        }
+        try await TestServer.run(handler: ResourcesOnly()) { server in
+            let (_, acknowledgement) = try await open(server, ListenTests.everything)
+            #expect(acknowledgement?.contains(#""notifications":{"resourcesListChanged":true}"#) == true)
+        }
+    }
+
+    @Test("What a server does not announce cannot be listened for, whatever its handler allows")
+    func notAnnounced() async throws {
+        try await TestServer.run(handler: Generous(base: ToolsOnly())) { server in
+            let (_, acknowledgement) = try await open(server, ListenTests.everything)
+            #expect(acknowledgement?.contains(#""notifications":{"toolsListChanged":true}"#) == true)
+        }
+        try await TestServer.run(handler: Generous(base: ResourcesOnly())) { server in
+            let (_, acknowledgement) = try await open(server, ListenTests.everything)
+            #expect(acknowledgement?.contains(#"{"resourceSubscriptions":["a"],"resourcesListChanged":true}"#) == true)
         }
     }
 
