@@ -14,7 +14,9 @@ struct AccessRules: Sendable {
             }
         }
         if let allowedHosts {
-            guard let host = request.head.authority, allowedHosts.contains(host.lowercased()) else {
+            guard let host = request.head.authority?.lowercased(),
+                allowedHosts.contains(where: { $0.lowercased() == host })
+            else {
                 throw Refusal(.forbidden, .refused("Host not allowed"))
             }
         }

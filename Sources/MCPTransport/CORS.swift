@@ -15,7 +15,8 @@ public struct CORS: Sendable, Hashable {
     public var origin: AllowedOrigin
     /// The methods that a page may use. Default: GET, POST, DELETE and OPTIONS.
     public var methods: [String]
-    /// The request headers that a page may send. Default: every one, `*`.
+    /// The request headers that a page may send. Default: those that MCP has, `Authorization`, and every other, `*`. To
+    /// browsers `*` means neither `Authorization` nor, with ``credentials``, anything.
     public var allowedHeaders: [String]
     /// The response headers that a page may read. Default: `MCP-Session-Id`, without which there is no session.
     public var exposedHeaders: [String]
@@ -24,11 +25,17 @@ public struct CORS: Sendable, Hashable {
     /// How long a browser may remember the answer, in seconds. Default: `nil`, as long as the browser thinks fit.
     public var maxAge: Int?
 
+    /// The default of ``allowedHeaders``.
+    public static let defaultHeaders = [
+        "*", "Authorization", "Content-Type", "Last-Event-ID", "MCP-Protocol-Version", "MCP-Session-Id", "Mcp-Method",
+        "Mcp-Name",
+    ]
+
     /// Rules for pages of other origins.
     public init(
         origin: AllowedOrigin = .any,
         methods: [String] = ["GET", "POST", "DELETE", "OPTIONS"],
-        allowedHeaders: [String] = ["*"],
+        allowedHeaders: [String] = CORS.defaultHeaders,
         exposedHeaders: [String] = ["MCP-Session-Id"],
         credentials: Bool = false,
         maxAge: Int? = nil

@@ -44,7 +44,9 @@ struct EventStreamResponse: Sendable {
     var encode: @Sendable (StreamMessage) -> ByteBuffer
     /// Called when the connection has let go of the stream.
     var onEnd: @Sendable () async -> Void = {}
-    /// What is written last, depending on why the stream ended.
+    /// What is written behind the messages, depending on why the stream ended.
+    var completion: @Sendable (StreamClosing) -> ByteBuffer? = { _ in nil }
+    /// What is written once the connection has let go of the stream, so that a client which it sends back finds it free.
     var epilogue: @Sendable (StreamClosing) -> ByteBuffer? = { _ in nil }
 
     /// The stream's client reads too slowly for it to be told that the stream has ended.
@@ -113,6 +115,7 @@ struct EventStreamResponse: Sendable {
             }
         }
         try Task.checkCancellation()
+        if let closing = stream.messages.closing, let last = completion(closing) { try await writer.write(last) }
     }
 
     /// Comments keep proxies from closing a silent connection, and find out that a client is gone.

@@ -29,7 +29,7 @@ extension HTTPTransport {
         }
         let filter: ChangeFilter
         switch await messages.authorized(requested, context: context) {
-        case .success(let allowed): filter = requested.limited(to: allowed)
+        case .success(let allowed): filter = allowed
         case .failure(let error):
             let failure = Result<JSONValue, MCPError>.failure(ModernResult.error(error))
             return HTTPTransport.jsonResponse(
@@ -37,13 +37,15 @@ extension HTTPTransport {
                 status: HTTPTransport.status(of: failure)
             )
         }
+        let serverInfo = await messages.serverInfo(context)
         let stream: OutgoingStream
         do throws(SessionManagerError) {
             stream = try await openListeningStream(filter, principal: caller.principal, logger: logger)
         } catch {
             throw Refusal(listening: error, requestID: requestID)
         }
-        let subscription = Subscription(id: requestID, filter: filter)
+        let lastChange = messages.lastChange
+        let subscription = Subscription(id: requestID, filter: filter, serverInfo: serverInfo)
         return respond(
             with: EventStreamResponse(
                 stream: stream,
@@ -52,11 +54,13 @@ extension HTTPTransport {
                 closesOnShutdown: true,
                 timing: timing,
                 encode: { message in
-                    if let data = subscription.tagged(message.data) { return ServerSentEvent.message(data) }
+                    let change = lastChange.change(message.data)
+                    if let data = subscription.tagged(change) { return ServerSentEvent.message(data) }
                     logger.error("A change was published with a message that does not tell of it; it was left out")
                     return ServerSentEvent.comment("left out")
                 },
-                epilogue: { closing in
+                // Nobody takes such a stream over, so that the result need not wait until it has been let go of.
+                completion: { closing in
                     // A stream that lost something just breaks off: the client listens again, and reads again. The
                     // result is all that is sent at an orderly end; notifications/cancelled is for stdio.
                     switch closing {

@@ -10,8 +10,8 @@ public struct HTTPTransportConfiguration: Sendable {
     /// The pages whose requests are answered. Default: those of this machine. Origins of ``cors`` are let in as well.
     public var allowedOrigins: AllowedOrigins = .local
 
-    /// The names, with port if there is one, under which clients may address the server, as in the `Host` header.
-    /// Default: `nil`, any.
+    /// The names, with port if there is one, under which clients may address the server, as in the `Host` header; in
+    /// capitals or not. Default: `nil`, any.
     public var allowedHosts: [String]?
 
     /// Which pages of other origins may read responses. Default: `nil`, none, and no CORS header is sent.

@@ -72,12 +72,17 @@ public struct MCPContext: Sendable {
     /// `x-mcp-header`. In revisions before 2026-07-28 there are no such headers, and nothing is looked at.
     ///
     /// - Parameters:
-    ///   - name: what `x-mcp-header` says.
-    ///   - value: the argument: a string, a whole number or a boolean; `nil` or null when the call has none.
-    /// - Throws: ``MCPError``, to be passed on.
+    ///   - name: what `x-mcp-header` says: letters, digits and what else the name of a header may have.
+    ///   - value: the argument: a string, a whole number or a boolean; `nil` or null when the call has none. Numbers are
+    ///     compared as such: `42.0` in the header is 42.
+    /// - Throws: ``MCPError``, to be passed on; ``MCPError/internalError`` for a name that no header can have.
     public func requireParameterHeader(_ name: String, matches value: JSONValue?) throws(MCPError) {
         guard !protocolVersion.hasSessions else { return }
-        try ModernRequest.checkParameter(name, is: value, in: headers)
+        guard !name.isEmpty, let field = HTTPField.Name("Mcp-Param-\(name)") else {
+            logger.critical("x-mcp-header has a value that can be in the name of no header")
+            throw .internalError
+        }
+        try ModernRequest.checkParameter(field, is: value, in: headers)
     }
 
     /// Sends a notification that has nothing to do with the request, on the session's standalone stream.
@@ -121,10 +126,13 @@ public struct MCPContext: Sendable {
     /// In revision 2026-07-28 the server cannot ask while it answers. There this throws an error, which the handler has to
     /// let through, for the first question that is open; the client is told, and sends its request again with the answer.
     /// The handler then runs again, and comes here again for the answer: let it ask the same in the same order, and
-    /// before it changes anything. Only `tools/call`, `prompts/get` and `resources/read` can ask.
+    /// before it changes anything. Only `tools/call`, `prompts/get` and `resources/read` can ask, and what the client does
+    /// not offer is ``MCPError/missingClientCapability(_:)``: `elicitation.url` for the mode `url`, `sampling.tools` for
+    /// sampling with tools.
     ///
     /// - Parameter timeout: how long to wait. Default: 5 minutes; people may have to think.
-    /// - Throws: ``MCPError`` is the client's own; ``ClientRequestError`` says why there is no answer;
+    /// - Throws: ``MCPError`` is the client's own, or in revision 2026-07-28 says what the client does not offer, or that
+    ///   what it sent back cannot be an answer (-32602); ``ClientRequestError`` says why there is no answer;
     ///   `SessionManagerError` that the question could not be sent.
     public func request(
         _ method: String,

@@ -2,7 +2,11 @@ public import SessionManager
 
 /// A JSON-RPC error, as the client gets to see it.
 public struct MCPError: Error, Sendable, Hashable {
-    /// The code of the error; the constants below name those of JSON-RPC and of MCP.
+    /// The code of the error; the constants below name those of JSON-RPC and of MCP. For one of your own take a number
+    /// outside of -32768 to -32000: clients of 2026-07-28 get -32603 for those of -32099 to -32000 that the revision does not
+    /// define.
+    ///
+    /// Source: MCP 2026-07-28, `basic`, "Error Codes".
     public var code: Int
     /// What went wrong, in a short sentence for the client's developer.
     public var message: String
@@ -24,7 +28,8 @@ public struct MCPError: Error, Sendable, Hashable {
         MCPError(code: -32600, message: "Invalid request: \(reason)")
     }
 
-    /// The server does not know the method: -32601.
+    /// The server does not know the method: -32601. In revision 2026-07-28 the HTTP status is 404, unless a message came
+    /// before it or it took more than a second.
     public static func methodNotFound(_ method: String) -> MCPError {
         MCPError(code: -32601, message: "Method not found", data: ["method": .string(method)])
     }
@@ -50,7 +55,8 @@ public struct MCPError: Error, Sendable, Hashable {
         MCPError(code: -32020, message: "Header mismatch: \(reason)")
     }
 
-    /// The request needs what its client does not offer: -32021, of revision 2026-07-28.
+    /// The request needs what its client does not offer: -32021, of revision 2026-07-28. The HTTP status is 400, unless a
+    /// message came before it or it took more than a second.
     ///
     /// - Parameter capabilities: what is missing, in the shape of client capabilities, such as `["sampling": [:]]`.
     public static func missingClientCapability(_ capabilities: JSONValue) -> MCPError {

@@ -129,6 +129,8 @@ enum MCPText {
         JSONValue.object(["jsonrpc": "2.0", "id": id.json, "result": result]).text
     }
 
+    /// - Parameter id: `nil` where it could not be read. It is null then, as JSON-RPC has it: MCP would rather leave it out,
+    ///   but its official client for Python passes over an error without one.
     static func error(_ error: MCPError, id: RequestID?) -> String {
         JSONValue.object(["jsonrpc": "2.0", "id": id?.json ?? .null, "error": error.json]).text
     }

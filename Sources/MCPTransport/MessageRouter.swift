@@ -11,6 +11,7 @@ struct MessageRouter: Sendable {
     let held: HeldStreams
     let inFlight: InFlightRequests
     let clientRequests: ClientRequests
+    let lastChange = LastChange()
     private let knownServerInfo = NIOLockedValueBox<JSONValue?>(nil)
 
     init(
@@ -85,22 +86,25 @@ struct MessageRouter: Sendable {
                 "clientInfo": context.session.clientInfo ?? [:],
             ]
         )
-        return await outcome(of: request, context: context)
+        let greeting = await outcome(of: request, context: context)
+        if case .success(let result) = greeting {
+            knownServerInfo.withLockedValue { $0 = $0 ?? result["serverInfo"] ?? .null }
+        }
+        return greeting
     }
 
-    /// The handler's name and version, which it is asked for once; `nil` if it has none for those who did not begin with
-    /// `initialize`.
+    /// The handler's name and version, which it is asked for until it has answered once; `nil` if it has none for those who
+    /// did not begin with `initialize`.
     func serverInfo(_ context: MCPContext) async -> JSONValue? {
         if let known = knownServerInfo.withLockedValue({ $0 }) { return known == .null ? nil : known }
-        let info = try? await greeting(context).get()["serverInfo"]
-        knownServerInfo.withLockedValue { $0 = info ?? .null }
-        return info
+        return try? await greeting(context).get()["serverInfo"]
     }
 
-    /// What the handler lets a client hear of.
+    /// What of `filter` the server announces that it tells of, and the handler lets a client hear of.
     func authorized(_ filter: ChangeFilter, context: MCPContext) async -> Result<ChangeFilter, MCPError> {
         do {
-            return .success(try await handler.authorize(filter, context: context))
+            let announced = filter.announced(by: try await greeting(context).get()["capabilities"])
+            return .success(announced.limited(to: try await handler.authorize(announced, context: context)))
         } catch {
             return .failure(clientError(error, of: "subscriptions/listen", logger: context.logger))
         }

@@ -2,8 +2,16 @@ import HTTPTypes
 public import Hummingbird
 
 /// Finds out who sends a request, from what the application's own middleware left in its context. What it throws
-/// becomes the response: `HTTPError(.unauthorized)`, for instance.
+/// becomes the response: `HTTPError(.unauthorized)`, for instance. It is not asked for `OPTIONS`, which browsers send
+/// without credentials.
 public typealias MCPCallerOf<Context> = @Sendable (Request, Context) async throws -> MCPCaller
+
+extension Request {
+    /// Who sends the request; nobody in particular where a browser asks whether it may send one.
+    fileprivate func sender<Context>(by caller: MCPCallerOf<Context>, _ context: Context) async throws -> MCPCaller {
+        method == .options ? MCPCaller() : try await caller(self, context)
+    }
+}
 
 extension HTTPTransport {
     /// Middleware that answers the requests to the endpoint's path and passes on all others.
@@ -32,7 +40,7 @@ extension HTTPTransport {
             router.on(path, method: method) { request, context in
                 await respond(
                     to: request,
-                    caller: try await caller(request, context),
+                    caller: try await request.sender(by: caller, context),
                     logger: context.logger
                 )
             }
@@ -56,7 +64,7 @@ public struct HTTPTransportMiddleware<Context: RequestContext>: RouterMiddleware
         }
         return await transport.respond(
             to: request,
-            caller: try await caller(request, context),
+            caller: try await request.sender(by: caller, context),
             logger: context.logger
         )
     }
@@ -87,7 +95,7 @@ public struct SSETransportMiddleware<Context: RequestContext>: RouterMiddleware 
         guard transport.serves(request.uri.path) else { return try await next(request, context) }
         return await transport.respond(
             to: request,
-            caller: try await caller(request, context),
+            caller: try await request.sender(by: caller, context),
             logger: context.logger
         )
     }

@@ -19,13 +19,16 @@ struct ModernRequest: Sendable {
         static let subscriptionID = "io.modelcontextprotocol/subscriptionId"
     }
 
-    /// Whether a POST is to be answered as these revisions have it: its body or else its header names one, or none that
-    /// the transport knows. `initialize` without either begins a session.
+    /// Whether a POST is to be answered as these revisions have it: its body or its header names one, or none that the
+    /// transport knows. One of them alone is a mismatch, for these revisions to refuse. `initialize` whose body names none
+    /// begins a session, whatever its header says.
+    ///
+    /// Source: MCP 2026-07-28, `basic/versioning`, "Backward Compatibility with Initialization-Based Versions".
     static func isModern(_ json: JSONValue, headers: HTTPFields) -> Bool {
-        if let version = json["params"]?["_meta"]?[MetaKey.protocolVersion] {
-            return version.string.flatMap(ProtocolVersion.init(rawValue:))?.hasSessions != true
+        guard let inBody = json["params"]?["_meta"]?[MetaKey.protocolVersion] else {
+            return json["method"] != "initialize" && isModern(headers)
         }
-        return json["method"] != "initialize" && isModern(headers)
+        return inBody.string.flatMap(ProtocolVersion.init(rawValue:))?.hasSessions != true || isModern(headers)
     }
 
     /// Whether the header of a request names a revision without sessions, or none that the transport knows.
@@ -109,20 +112,28 @@ struct ModernRequest: Sendable {
         in headers: HTTPFields,
         decoded: (String) -> String?
     ) throws(MCPError) {
-        guard let text = try header(name, in: headers) else { throw .headerMismatch("\(name.rawName) is missing") }
         // Byte by byte: texts that only look the same are different to whoever routes by the header.
-        guard let decoded = decoded(text), decoded.utf8.elementsEqual(value.utf8) else {
-            throw .headerMismatch("\(name.rawName) is not what the body says")
-        }
+        try checkHeader(name, in: headers) { decoded($0)?.utf8.elementsEqual(value.utf8) == true }
+    }
+
+    private static func checkHeader(
+        _ name: HTTPField.Name,
+        in headers: HTTPFields,
+        saysIt: (String) -> Bool
+    ) throws(MCPError) {
+        guard let text = try header(name, in: headers) else { throw .headerMismatch("\(name.rawName) is missing") }
+        guard saysIt(text) else { throw .headerMismatch("\(name.rawName) is not what the body says") }
     }
 
     /// What `Mcp-Param-{name}` repeats of a tool's arguments.
+    ///
+    /// Source: MCP 2026-07-28, `basic/transports/streamable-http`, "Server Behavior for Custom Headers" and "Server
+    /// Validation".
     static func checkParameter(
-        _ name: String,
+        _ field: HTTPField.Name,
         is value: JSONValue?,
         in headers: HTTPFields
     ) throws(MCPError) {
-        guard let field = HTTPField.Name("Mcp-Param-\(name)") else { return }
         switch value {
         case nil, .null:
             guard try header(field, in: headers) == nil else {
@@ -132,11 +143,12 @@ struct ModernRequest: Sendable {
         case .bool(let bool):
             try checkHeader(field, is: bool ? "true" : "false", in: headers, decoded: RequestHead.decodedValue)
         case .integer(let number):
-            // 42.0 is 42.
-            try checkHeader(field, is: String(number), in: headers) { text in
-                RequestHead.decodedValue(text).map { $0.hasSuffix(".0") ? String($0.dropLast(2)) : $0 }
+            // Read as the body's was, so that 42.0 and 4.2e1 are 42.
+            try checkHeader(field, in: headers) { text in
+                let json = RequestHead.decodedValue(text).flatMap { try? JSONValue(parsing: Data($0.utf8)) }
+                return json == .integer(number)
             }
-        default: throw .invalidParams("\(name) must be a string, a whole number or a boolean")
+        default: throw .invalidParams("what \(field.rawName) repeats must be a string, a whole number or a boolean")
         }
     }
 

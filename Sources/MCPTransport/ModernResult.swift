@@ -34,11 +34,18 @@ enum ModernResult {
         return .object(members)
     }
 
-    /// The error that a client of these revisions knows.
+    /// The error with a code that these revisions allow.
+    ///
+    /// Source: MCP 2026-07-28, `basic`, "Error Codes".
     static func error(_ error: MCPError) -> MCPError {
         var error = error
+        switch error.code {
         // Renumbered: what does not exist is an invalid parameter.
-        if error.code == -32002 { error.code = -32602 }
+        case -32002: error.code = -32602
+        // Reserved and not defined, or no longer; and those that meant something else to everybody.
+        case -32099 ... -32023, -32019 ... -32000: error.code = MCPError.internalError.code
+        default: break
+        }
         return error
     }
 

@@ -8,8 +8,12 @@ extension Request {
     ///
     /// It must be `collectBody(upTo:)`: with `body.collect(upTo:)`, which leaves the request as it was, a client that
     /// closes the connection brings the process down as soon as the connection is watched.
+    ///
+    /// So does a body that is not the connection's own but a middleware's, such as one that decompresses. The one that a
+    /// client can bring about, with an encoded body, is refused; MCP knows of no such bodies.
     @discardableResult
     mutating func collectWholeBody(upTo limit: Int) async throws(Refusal) -> ByteBuffer {
+        try RequestHead.requirePlainBody(headers)
         do {
             return try await collectBody(upTo: limit)
         } catch is NIOTooManyBytesError {

@@ -51,6 +51,18 @@ enum RequestHead {
         }
     }
 
+    /// Refuses a body that is compressed, or declared to be.
+    static func requirePlainBody(_ headers: HTTPFields) throws(Refusal) {
+        let encodings = headers[values: .contentEncoding].flatMap { $0.split(separator: ",") }
+        guard encodings.allSatisfy({ $0.trimming(" \t").lowercased() == "identity" }) else {
+            throw Refusal(
+                .unsupportedMediaType,
+                .refused("Content-Encoding must be identity"),
+                headers: [.acceptEncoding: "identity"]
+            )
+        }
+    }
+
     /// Whether `text` can be a session id: visible ASCII.
     static func isSessionID(_ text: String) -> Bool {
         (1...255).contains(text.utf8.count) && text.utf8.allSatisfy { (0x21...0x7E).contains($0) }

@@ -22,6 +22,11 @@ public struct ChangeFilter: Sendable, Hashable {
     /// bytes each. Default: none.
     public var resources: [String]
 
+    /// Whether a resource can have this uri: 1 to 2,048 bytes without NUL.
+    package static func canBeResource(_ uri: String) -> Bool {
+        (1...2048).contains(uri.utf8.count) && !uri.utf8.contains(0)
+    }
+
     /// A filter.
     public init(lists: Set<ServerList> = [], resources: [String] = []) {
         self.lists = lists

@@ -430,7 +430,7 @@ extension InMemorySessionStore {
     }
 
     private func requireURI(_ uri: String) throws(SessionManagerError) {
-        guard (1...2048).contains(uri.utf8.count), !uri.utf8.contains(0) else {
+        guard ChangeFilter.canBeResource(uri) else {
             throw SessionManagerError(.invalidArgument, "a uri must have 1 to 2,048 bytes and no NUL")
         }
     }

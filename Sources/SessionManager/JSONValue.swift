@@ -12,12 +12,17 @@ public enum JSONValue: Sendable, Hashable {
 }
 
 extension JSONValue {
-    /// The value that the JSON text `data` holds.
+    /// The value that the JSON text `data` holds, in UTF-8.
     ///
     /// A number that is whole and fits becomes ``integer(_:)``, however it is written.
     ///
-    /// - Throws: `CocoaError` when `data` is not JSON, or is nested more than 512 deep.
+    /// - Throws: `CocoaError` when `data` is not JSON in UTF-8, or is nested more than 512 deep.
     public init(parsing data: Data) throws {
+        // The parser would take UTF-16 and UTF-32 as well, by guessing; others that look at the same text would not. JSON
+        // has no NUL, and their ASCII characters have some.
+        guard let text = String(validating: data, as: UTF8.self), !text.utf8.contains(0) else {
+            throw CocoaError(.propertyListReadCorrupt)
+        }
         // Not JSONDecoder, which tries what a value could be and takes 14 times as long for a million of empty ones.
         self.init(try JSONSerialization.jsonObject(with: data, options: .fragmentsAllowed))
     }

@@ -66,6 +66,8 @@ extension NotesHandler {
             return NotesHandler.answer(error.text, isError: true)
         } catch let error as SessionManagerError where error.code == .messageTooLarge {
             return NotesHandler.answer("The message is larger than the store takes.", isError: true)
+        } catch let error as SessionManagerError where error.code == .sessionNotFound {
+            return NotesHandler.answer("There is no session whose stream could take it.", isError: true)
         }
     }
 
@@ -143,7 +145,7 @@ extension NotesHandler {
     }
 
     private static func require(_ capability: String, of context: MCPContext) throws {
-        guard context.session.clientCapabilities?[capability] != nil else {
+        guard context.session.clientCapabilities?[capability]?.object != nil else {
             guard context.protocolVersion.hasSessions else {
                 throw MCPError.missingClientCapability(.object([capability: [:]]))
             }

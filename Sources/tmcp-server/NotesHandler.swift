@@ -28,10 +28,7 @@ struct NotesHandler: MCPHandler {
 
     /// Everybody may hear of every note, and of new tools.
     func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter {
-        ChangeFilter(
-            lists: filter.lists.intersection([.tools]),
-            resources: filter.resources.filter { NoteName(uri: $0) != nil }
-        )
+        ChangeFilter(lists: filter.lists, resources: filter.resources.filter { NoteName(uri: $0) != nil })
     }
 
     private static func greeting(_ version: ProtocolVersion) -> JSONValue {

@@ -70,6 +70,8 @@ struct BearerTokens: RouterMiddleware {
         context: UserContext,
         next: (Request, UserContext) async throws -> Response
     ) async throws -> Response {
+        // A browser asks without a token whether it may send one.
+        guard request.method != .options else { return try await next(request, context) }
         let header = request.headers[.authorization] ?? ""
         guard header.hasPrefix("Bearer "), let user = try await user(header.dropFirst("Bearer ".count)) else {
             throw HTTPError(.unauthorized, headers: [.wwwAuthenticate: "Bearer"])
@@ -107,7 +109,7 @@ func authenticatedRouter(
 
 // snippet: ask
 func confirm(_ question: String, context: MCPContext) async throws -> Bool {
-    guard context.session.clientCapabilities?["elicitation"] != nil else { return false }
+    guard context.session.clientCapabilities?["elicitation"]?.object != nil else { return false }
     let answer = try await context.request(
         "elicitation/create",
         params: ["message": .string(question), "requestedSchema": ["type": "object", "properties": [:]]],

@@ -57,7 +57,7 @@ ODD_FIELDS = [
     "Last-Event-ID: session/99999999999999999999", "Last-Event-ID: ../../x/1", "Last-Event-ID: ", "Origin: null",
     "Origin: http://localhost.evil.example", "Origin: http://127.0.0.1:1", "Content-Length: 0", "Content-Length: 99999999999",
     "Content-Length: -1", "Content-Length: 1\r\nContent-Length: 2", "Transfer-Encoding: chunked",
-    "Transfer-Encoding: gzip, chunked", "Expect: 100-continue", "Connection: upgrade\r\nUpgrade: h2c",
+    "Transfer-Encoding: gzip, chunked", "Expect: 100-continue", "Connection: upgrade\r\nUpgrade: h2c", "Content-Encoding: gzip",
     "Content-Type: text/plain", "Accept: text/plain", "Accept: */*;q=0", "X: a\rX-Injected: 1", "X: a\nX-Injected: 1",
     "X: \x00", "X : 1", " folded", "MCP-Session-Id: a\r\nMCP-Session-Id: b", "MCP-Session-Id: /", "MCP-Session-Id: \u00e9",
     "MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: =?base64?*?=", "Mcp-Param-X: =?base64?",

@@ -1,3 +1,4 @@
+import Hummingbird
 import SessionManager
 import Testing
 
@@ -46,6 +47,55 @@ import Testing
             await connection.close()
             #expect(try await TestServer.eventually { try await !server.streams.has(session) })
             #expect(try await HostileClientTests.stillServes(server))
+        }
+    }
+
+    /// Replaces an encoded body, as a middleware does that decompresses it. What it would be is not looked at here.
+    private struct Decoding: RouterMiddleware {
+        func handle(
+            _ request: Request,
+            context: BasicRequestContext,
+            next: (Request, BasicRequestContext) async throws -> Response
+        ) async throws -> Response {
+            guard request.headers[.contentEncoding] != nil else { return try await next(request, context) }
+            var request = request
+            request.body = RequestBody(asyncSequence: request.body)
+            return try await next(request, context)
+        }
+    }
+
+    @Test("An encoded body is refused, and does not bring the server down behind a middleware that decodes it")
+    func encodedBody() async throws {
+        let transport = HTTPTransport(handler: TestHandler())
+        let router = Router()
+        router.add(middleware: Decoding())
+        router.add(middleware: transport.middleware())
+        router.add(middleware: SSETransport(handler: TestHandler()).middleware())
+        try await TestServer.run(router: router) { port in
+            func reply(_ request: String) async throws -> TestConnection.Reply {
+                let connection = try TestConnection(port: port)
+                await connection.send(request)
+                return try await connection.reply()
+            }
+            let start = try await reply(TestServer.post(TestServer.initialize()))
+            let session = try #require(start.headers["mcp-session-id"])
+            let stream = TestServer.get(session: session)
+            for request in [
+                ModernTests.post("subscriptions/listen", #""notifications":{"toolsListChanged":true}"#),
+                ModernTests.post("wait"), TestServer.post(RuleTests.ping, session: session),
+                stream, stream.replacing("GET /mcp", with: "GET /sse"),
+            ] {
+                for encoding in ["gzip", "GZIP", "identity, br", "identity\r\nContent-Encoding: deflate"] {
+                    let encoded = request.replacing(
+                        "Host: localhost\r\n",
+                        with: "Host: localhost\r\nContent-Encoding: \(encoding)\r\n"
+                    )
+                    let refused = try await reply(encoded)
+                    #expect(refused.status == 415)
+                    #expect(refused.headers["accept-encoding"] == "identity")
+                }
+            }
+            #expect(try await reply(TestServer.post(RuleTests.ping, session: session)).status == 200)
         }
     }
 

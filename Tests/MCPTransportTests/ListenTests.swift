@@ -52,6 +52,69 @@ import Testing
         }
     }
 
+    @Test("A uri that no resource can have is left out, and one that is there twice counts once")
+    func uris() async throws {
+        try await TestServer.run { server in
+            let uris = ["", String(repeating: "x", count: 2049), #"a\u0000b"#] + Array(repeating: "a", count: 1001)
+            let list = (uris + ["note://\u{e9}", "note://e\u{301}"]).map { "\"\($0)\"" }.joined(separator: ",")
+            let (connection, acknowledgement) = try await open(server, #"{"resourceSubscriptions":[\#(list)]}"#)
+            let honoured = #""resourceSubscriptions":["a","note://\#u{e9}","note://e\#u{301}"]"#
+            #expect(acknowledgement.map { Array($0.utf8).firstRange(of: Array(honoured.utf8)) != nil } == true)
+            try await server.streams.resourceUpdated("a")
+            #expect(try await connection.message()?.data.contains(#""uri":"a""#) == true)
+        }
+    }
+
+    private static let everything =
+        #"{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true,"resourceSubscriptions":["a"]}"#
+
+    private struct ToolsOnly: MCPHandler {
+        func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+            ["capabilities": ["tools": ["listChanged": true], "prompts": [:], "resources": ["listChanged": false]]]
+        }
+    }
+
+    private struct ResourcesOnly: MCPHandler {
+        func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+            ["capabilities": ["resources": ["subscribe": true, "listChanged": true]]]
+        }
+    }
+
+    /// Allows everything.
+    private struct Generous: MCPHandler {
+        let base: any MCPHandler
+
+        func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+            try await base.respond(to: request, context: context)
+        }
+
+        func authorize(_ filter: ChangeFilter, context: MCPContext) async throws -> ChangeFilter { filter }
+    }
+
+    @Test("A handler that does not say who may hear of what lets everybody hear of the lists that it announces")
+    func announced() async throws {
+        try await TestServer.run(handler: ToolsOnly()) { server in
+            let (_, acknowledgement) = try await open(server, ListenTests.everything)
+            #expect(acknowledgement?.contains(#""notifications":{"toolsListChanged":true}"#) == true)
+        }
+        try await TestServer.run(handler: ResourcesOnly()) { server in
+            let (_, acknowledgement) = try await open(server, ListenTests.everything)
+            #expect(acknowledgement?.contains(#""notifications":{"resourcesListChanged":true}"#) == true)
+        }
+    }
+
+    @Test("What a server does not announce cannot be listened for, whatever its handler allows")
+    func notAnnounced() async throws {
+        try await TestServer.run(handler: Generous(base: ToolsOnly())) { server in
+            let (_, acknowledgement) = try await open(server, ListenTests.everything)
+            #expect(acknowledgement?.contains(#""notifications":{"toolsListChanged":true}"#) == true)
+        }
+        try await TestServer.run(handler: Generous(base: ResourcesOnly())) { server in
+            let (_, acknowledgement) = try await open(server, ListenTests.everything)
+            #expect(acknowledgement?.contains(#"{"resourceSubscriptions":["a"],"resourcesListChanged":true}"#) == true)
+        }
+    }
+
     @Test("Each message says which subscription it is for, and is no other than what was asked for")
     func messages() async throws {
         try await TestServer.run { server in
@@ -70,7 +133,7 @@ import Testing
             try await server.streams.publish(
                 "note://a",
                 data:
-                    #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://a","_meta":{"io.modelcontextprotocol/subscriptionId":"another","x":1}}}"#
+                    #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://a","_meta":{"io.modelcontextprotocol/subscriptionId":"another","x":18446744073709551615}}}"#
             )
             for (id, connection) in [(1, first), (2, second)] {
                 #expect(
@@ -80,7 +143,7 @@ import Testing
                 let message = try await connection.message()
                 #expect(
                     message?.data
-                        == #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":\#(id),"x":1},"uri":"note://a"}}"#
+                        == #"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"note://a","_meta":{"io.modelcontextprotocol/subscriptionId":\#(id),"x":18446744073709551615}}}"#
                 )
                 #expect(message?.id == nil)
             }
@@ -165,8 +228,24 @@ import Testing
             await server.services.triggerGracefulShutdown()
             #expect(
                 try await connection.message()?.data
-                    == #"{"id":3,"jsonrpc":"2.0","result":{"_meta":{"io.modelcontextprotocol/subscriptionId":3},"resultType":"complete"}}"#
+                    == #"{"id":3,"jsonrpc":"2.0","result":{"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"test","version":"1"},"io.modelcontextprotocol/subscriptionId":3},"resultType":"complete"}}"#
             )
+            #expect(try await connection.message() == nil)
+        }
+    }
+
+    @Test("A shutdown ends a stream with its result though the session manager is out of reach")
+    func shutdownOutOfReach() async throws {
+        let gate = Gate()
+        let streams = EndingStreams(
+            base: InMemoryStreamSessionManager(),
+            beforeLettingGo: { _ in try? await gate.wait() }
+        )
+        try await TestServer.run(streams: streams) { server in
+            let (connection, _) = try await open(server, #"{"toolsListChanged":true}"#, id: "3")
+            await server.services.triggerGracefulShutdown()
+            #expect(try await connection.message()?.data.contains(#""resultType":"complete""#) == true)
+            await gate.open()
             #expect(try await connection.message() == nil)
         }
     }

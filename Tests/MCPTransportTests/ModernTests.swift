@@ -1,5 +1,6 @@
 import Foundation
 import Hummingbird
+import NIOConcurrencyHelpers
 import SessionManager
 import Testing
 
@@ -30,6 +31,15 @@ import Testing
     static func call(_ name: String, header: String?) -> String {
         let body = body("tools/call", #""name":"\#(name)""#)
         return TestServer.post(body, headers: headers("tools/call", name: header))
+    }
+
+    /// A call of a tool that asks its client, by a client that offers something.
+    static func asking(_ name: String, offered: String) -> String {
+        let meta = #""_meta":{"\#(version)":"2026-07-28","\#(capabilities)":\#(offered)}"#
+        return TestServer.post(
+            body("tools/call", #""name":"\#(name)""#, meta: meta),
+            headers: headers("tools/call", name: name)
+        )
     }
 
     static func region(_ arguments: String, _ fields: String) -> String {
@@ -69,6 +79,78 @@ import Testing
             #""code":-32021,"data":{"requiredCapabilities":{"sampling":{}}}"#
         ),
         rule(
+            "a capability that is null is not offered",
+            asking("ask", offered: #"{"elicitation":null}"#),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"elicitation":{"form":{}}}}"#
+        ),
+        rule(
+            "elicitation without a mode is elicitation with a form",
+            asking("ask", offered: #"{"elicitation":{}}"#),
+            200,
+            "input_required"
+        ),
+        rule(
+            "elicitation with a form is not elicitation with a page",
+            asking("ask-url", offered: #"{"elicitation":{"form":{}}}"#),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"elicitation":{"url":{}}}}"#
+        ),
+        rule(
+            "elicitation with a page is not elicitation with a form",
+            asking("ask", offered: #"{"elicitation":{"url":{}}}"#),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"elicitation":{"form":{}}}}"#
+        ),
+        rule(
+            "a client that offers a page is sent to it",
+            asking("ask-url", offered: #"{"elicitation":{"url":{}}}"#),
+            200,
+            "input_required"
+        ),
+        rule(
+            "sampling is not sampling with tools",
+            asking("ask-tools", offered: #"{"sampling":{}}"#),
+            400,
+            #""code":-32021,"data":{"requiredCapabilities":{"sampling":{"tools":{}}}}"#
+        ),
+        rule(
+            "a client that offers sampling with tools is asked",
+            asking("ask-tools", offered: #"{"sampling":{"tools":{}}}"#),
+            200,
+            "input_required"
+        ),
+        rule(
+            "answers that are no object are an invalid parameter",
+            post("tools/call", #""name":"two-questions","inputResponses":7"#, name: "two-questions"),
+            200,
+            #""code":-32602"#
+        ),
+        rule(
+            "an answer that is no object is an invalid parameter",
+            post("tools/call", #""name":"two-questions","inputResponses":{"question-1":7}"#, name: "two-questions"),
+            200,
+            #""code":-32602"#
+        ),
+        rule(
+            "a state that the server did not give out is an invalid parameter",
+            post("tools/call", #""name":"two-questions","requestState":"[]""#, name: "two-questions"),
+            200,
+            #""code":-32602"#
+        ),
+        rule(
+            "a state that is no text is an invalid parameter",
+            post("tools/call", #""name":"two-questions","requestState":{}"#, name: "two-questions"),
+            200,
+            #""code":-32602"#
+        ),
+        rule(
+            "a state and answers are the handler's own where it does not ask with the transport",
+            post("tools/call", #""name":"a","inputResponses":{"b":7},"requestState":"opaque""#, name: "a"),
+            200,
+            #""content":[]"#
+        ),
+        rule(
             "a question that this revision does not have is 404",
             post("tools/call", #""name":"ask-ping""#, name: "ask-ping"),
             404,
@@ -88,6 +170,14 @@ import Testing
         rule("resources/subscribe is no more", post("resources/subscribe"), 404, #""code":-32601"#),
         rule("a failure of the handler says no more than that", post("fail"), 200, #""code":-32603"#),
         rule("what the handler refuses is passed on", post("refuse"), 200, #""code":-32602"#),
+        rule(
+            "a code that is reserved and not defined is not passed on",
+            post("code", #""code":-32042"#),
+            200,
+            "-32603"
+        ),
+        rule("nor is one that meant something else to everybody", post("code", #""code":-32001"#), 200, "-32603"),
+        rule("a code of the handler's own is", post("code", #""code":-31000"#), 200, "-31000"),
         rule("a capability that the client lacks is 400", post("need-sampling"), 400, #""code":-32021"#),
         rule(
             "a resource that does not exist is an invalid parameter",
@@ -122,6 +212,36 @@ import Testing
             TestServer.post(body("echo"), headers: headers("echo", version: "2025-11-25")),
             400,
             #""code":-32020"#
+        ),
+        rule(
+            "a header that says a revision without sessions, and a body one that has them, are 400",
+            TestServer.post(
+                body("echo", meta: meta.replacing("2026-07-28", with: "2025-11-25")),
+                headers: headers("echo")
+            ),
+            400,
+            #""code":-32020"#
+        ),
+        rule(
+            "initialize of a revision that has sessions starts none when its header says another",
+            TestServer.post(
+                body(
+                    "initialize",
+                    #""protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}"#,
+                    meta: meta.replacing("2026-07-28", with: "2025-11-25")
+                ),
+                headers: headers("initialize")
+            ),
+            400,
+            #""code":-32020"#,
+            headers: ["mcp-session-id": nil]
+        ),
+        rule(
+            "initialize whose body names no revision without sessions starts one, whatever its header says",
+            TestServer.post(TestServer.initialize(), headers: headers("initialize")),
+            200,
+            #""protocolVersion":"2025-11-25""#,
+            headers: ["mcp-session-id": "*"]
         ),
         rule(
             "a body without its header is 400",
@@ -251,6 +371,26 @@ import Testing
             400,
             #""code":-32020"#
         ),
+        rule(
+            "a number in other digits passes",
+            region(#"{"count":42}"#, "Mcp-Param-Count: 42.00\r\n"),
+            200,
+            #""content""#
+        ),
+        rule(
+            "a number with an exponent passes",
+            region(#"{"count":42}"#, "Mcp-Param-Count: 4.2e1\r\n"),
+            200,
+            #""content""#
+        ),
+        rule("a number with a fraction is 400", region(#"{"count":42}"#, "Mcp-Param-Count: 42.5\r\n"), 400),
+        rule("a header that begins with the number is 400", region(#"{"count":42}"#, "Mcp-Param-Count: 42 1\r\n"), 400),
+        rule(
+            "a header that there cannot be is the handler's mistake",
+            post("tools/call", #""name":"no-token""#, name: "no-token"),
+            200,
+            #""code":-32603"#
+        ),
         rule("a number in another base is 400", region(#"{"count":42}"#, "Mcp-Param-Count: 0x2A\r\n"), 400),
         rule("a number in base64 passes", region(#"{"count":42}"#, "Mcp-Param-Count: =?base64?NDI=?=\r\n"), 200),
         rule(
@@ -295,6 +435,12 @@ import Testing
             400,
             #""code":-32600"#
         ),
+        rule(
+            "a body in UTF-16 is 400",
+            TestServer.post(body("echo").map { "\($0)\u{0}" }.joined(), headers: headers("echo")),
+            400,
+            #""code":-32700"#
+        ),
         rule("a batch is 400", TestServer.post("[\(body("echo"))]", headers: headers("echo")), 400, #""code":-32600"#),
         rule(
             "a GET is 405",
@@ -324,16 +470,10 @@ import Testing
             #""code":-32602"#
         ),
         rule(
-            "a uri that cannot be one is 400",
-            post("subscriptions/listen", #""notifications":{"resourceSubscriptions":[""]}"#),
-            400,
-            #""code":-32602"#
-        ),
-        rule(
             "more uris than one stream may have are 400",
             post(
                 "subscriptions/listen",
-                #""notifications":{"resourceSubscriptions":[\#(Array(repeating: "\"a\"", count: 1001).joined(separator: ","))]}"#
+                #""notifications":{"resourceSubscriptions":[\#((0...1000).map { "\"\($0)\"" }.joined(separator: ","))]}"#
             ),
             400,
             #""code":-32602"#
@@ -348,6 +488,32 @@ import Testing
             // Nothing that a client of this revision does concerns the sessions of others.
             let reply = try await server.exchange(TestServer.post(RuleTests.ping, session: session))
             #expect(reply.status == 200)
+        }
+    }
+
+    /// Cannot say what it is when it is asked for the first time.
+    private struct LateStarter: MCPHandler {
+        let greetings = NIOLockedValueBox(0)
+
+        func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
+            guard request.method == "initialize" else { return [:] }
+            let count = greetings.withLockedValue { greetings in
+                greetings += 1
+                return greetings
+            }
+            if count == 1 { throw CancellationError() }
+            return ["capabilities": [:], "serverInfo": ["name": "late", "version": .string("\(count)")]]
+        }
+    }
+
+    @Test("A server that could not say what it is at first says so afterwards, and is asked no more once it has")
+    func serverInfo() async throws {
+        try await TestServer.run(handler: LateStarter()) { server in
+            #expect(try await !server.exchange(ModernTests.post("echo")).body.contains("serverInfo"))
+            for _ in 0..<2 {
+                let reply = try await server.exchange(ModernTests.post("echo"))
+                #expect(reply.body.contains(#""io.modelcontextprotocol/serverInfo":{"name":"late","version":"2"}"#))
+            }
         }
     }
 
@@ -433,9 +599,9 @@ import Testing
             let state = second?["requestState"]?.text ?? ""
             let third = try await call(#","inputResponses":{"question-2":{"content":"red"}},"requestState":\#(state)"#)
             #expect(third?["content"] == [["content": "ann"], ["content": "red"]])
-            // What a client makes up is taken for no more than its own answers.
-            let madeUp = try await call(#","requestState":"[]","inputResponses":7"#)
-            #expect(madeUp?["inputRequests"]?["question-1"] != nil)
+            // What it was not asked is passed over.
+            let unasked = try await call(#","inputResponses":{"question-9":{}}"#)
+            #expect(unasked?["inputRequests"]?["question-1"] != nil)
         }
     }
 }

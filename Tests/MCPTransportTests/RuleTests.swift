@@ -45,7 +45,7 @@ import Testing
             status: 200,
             headers: ["mcp-session-id": "*", "content-type": "application/json"],
             body:
-                #"{"id":0,"jsonrpc":"2.0","result":{"capabilities":{},"protocolVersion":"2025-11-25","serverInfo":{"name":"test","version":"1"}}}"#
+                #"{"id":0,"jsonrpc":"2.0","result":{"capabilities":\#(TestHandler.capabilities.text),"protocolVersion":"2025-11-25","serverInfo":{"name":"test","version":"1"}}}"#
         ),
         Rule(
             says: "initialize with an unknown revision is offered the latest",
@@ -481,9 +481,42 @@ import Testing
             #expect(preflight.headers["access-control-expose-headers"] == "MCP-Session-Id")
             #expect(preflight.headers["access-control-allow-credentials"] == "true")
             #expect(preflight.headers["access-control-max-age"] == "60")
+            #expect(
+                preflight.headers["access-control-allow-headers"]
+                    == "*, Authorization, Content-Type, Last-Event-ID, MCP-Protocol-Version, MCP-Session-Id, Mcp-Method, Mcp-Name"
+            )
             let evil = try await server.exchange(options.replacing("app.example", with: "evil.example"))
             #expect(evil.status == 403)
             #expect(evil.headers["access-control-allow-origin"] == nil)
+        }
+    }
+
+    @Test("Nobody is asked who a browser is that asks whether it may send a request")
+    func preflight() async throws {
+        let nobody: MCPCallerOf<BasicRequestContext> = { _, _ in throw HTTPError(.unauthorized) }
+        try await TestServer.run(caller: nobody, configure: { $0.cors = CORS() }) { server in
+            let options = "OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n\r\n"
+            let preflight = try await server.exchange(options)
+            #expect(preflight.status == 204)
+            #expect(preflight.headers["access-control-allow-origin"] == "*")
+            let message = options.replacing("/mcp", with: "/message").replacing(
+                "https://app.example",
+                with: "http://localhost"
+            )
+            #expect(try await server.exchange(message).status == 204)
+            #expect(try await server.exchange(TestServer.post(TestServer.initialize())).status == 401)
+        }
+    }
+
+    @Test("An error whose request could not be read has an id that is null")
+    func errorWithoutID() async throws {
+        try await TestServer.run { server in
+            let withoutID = ModernTests.body("echo", id: "[]")
+            for request in [TestServer.post("{"), TestServer.post(withoutID, headers: ModernTests.headers("echo"))] {
+                let reply = try await server.exchange(request)
+                #expect(reply.status == 400)
+                #expect(reply.body.contains(#""id":null"#))
+            }
         }
     }
 
@@ -497,9 +530,12 @@ import Testing
         }
     }
 
-    @Test("A host that is not allowed is 403")
-    func hosts() async throws {
-        try await TestServer.run(configure: { $0.allowedHosts = ["example.com"] }) { server in
+    @Test(
+        "A host that is not allowed is 403, and one that is may be in capitals",
+        arguments: ["example.com", "EXAMPLE.com"]
+    )
+    func hosts(allowed: String) async throws {
+        try await TestServer.run(configure: { $0.allowedHosts = [allowed] }) { server in
             #expect(try await server.exchange(TestServer.post(TestServer.initialize())).status == 403)
             let reply = try await server.exchange(
                 TestServer.post(TestServer.initialize()).replacing("Host: localhost", with: "Host: Example.com")

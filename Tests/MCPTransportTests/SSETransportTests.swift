@@ -37,7 +37,8 @@ import Testing
                 #expect(
                     try await connection.event() == [
                         "event: message",
-                        #"data: {"id":0,"jsonrpc":"2.0","result":{"capabilities":{},"protocolVersion":"2024-11-05","#
+                        #"data: {"id":0,"jsonrpc":"2.0","result":{"capabilities":\#(TestHandler.capabilities.text),"#
+                            + #""protocolVersion":"2024-11-05","#
                             + #""serverInfo":{"name":"test","version":"1"}}}"#,
                     ]
                 )

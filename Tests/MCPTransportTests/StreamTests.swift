@@ -485,10 +485,12 @@ struct SpyStreams: StreamSessionManager {
     }
 }
 
-/// Does something between the moment when a stream is asked for and the moment when it is opened.
+/// Does something between the moment when a stream is asked for and the moment when it is opened, and before it is let go
+/// of.
 struct EndingStreams: StreamSessionManager {
     let base: InMemoryStreamSessionManager
-    let beforeOpening: @Sendable (String, any StreamController) async -> Void
+    var beforeOpening: @Sendable (String, any StreamController) async -> Void = { _, _ in }
+    var beforeLettingGo: @Sendable (String) async -> Void = { _ in }
 
     func create(
         _ id: String,
@@ -499,7 +501,10 @@ struct EndingStreams: StreamSessionManager {
         return try await base.create(id, controller: controller, options: options)
     }
 
-    func detach(_ id: String) async throws(SessionManagerError) { try await base.detach(id) }
+    func detach(_ id: String) async throws(SessionManagerError) {
+        await beforeLettingGo(id)
+        try await base.detach(id)
+    }
 
     func delete(_ id: String) async throws(SessionManagerError) { try await base.delete(id) }
 

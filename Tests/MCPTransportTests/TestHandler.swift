@@ -8,14 +8,21 @@ struct TestHandler: MCPHandler {
         var secret = "password=hunter2"
     }
 
+    static let capabilities: JSONValue = [
+        "prompts": ["listChanged": true], "resources": ["listChanged": true, "subscribe": true],
+        "tools": ["listChanged": true],
+    ]
+
     let gate = Gate()
 
     func respond(to request: MCPRequest, context: MCPContext) async throws -> JSONValue {
         switch request.method {
-        case "initialize": return ["capabilities": [:], "serverInfo": ["name": "test", "version": "1"]]
+        case "initialize":
+            return ["capabilities": TestHandler.capabilities, "serverInfo": ["name": "test", "version": "1"]]
         case "echo": return .object(request.params)
         case "fail": throw Failure()
         case "refuse": throw MCPError.invalidParams("no")
+        case "code": throw MCPError(code: request.params["code"]?.integer.map(Int.init(clamping:)) ?? 0, message: "no")
         case "principal": return ["principal": context.principal.map { .string($0) } ?? .null]
         case "client": return context.session.clientCapabilities ?? .null
         case "progress":
@@ -77,14 +84,20 @@ struct TestHandler: MCPHandler {
                 try context.requireParameterHeader(name, matches: arguments?[name.lowercased()])
             }
             return ["content": []]
+        case "no-token": try context.requireParameterHeader("no token", matches: "a")
+        case "ask": return ["content": [try await context.request("elicitation/create")]]
+        case "ask-url": return ["content": [try await context.request("elicitation/create", params: ["mode": "url"])]]
         case "ask-model": return ["content": [try await context.request("sampling/createMessage")]]
+        case "ask-tools":
+            return ["content": [try await context.request("sampling/createMessage", params: ["tools": []])]]
         case "ask-ping": return ["content": [try await context.request("ping")]]
         case "two-questions":
             let name = try await context.request("elicitation/create", params: ["message": "name?"])
             let colour = try await context.request("elicitation/create", params: ["message": "colour?"])
             return ["content": [name, colour]]
-        default: return ["content": [], "name": request.params["name"] ?? .null]
+        default: break
         }
+        return ["content": [], "name": request.params["name"] ?? .null]
     }
 
     func receive(_ notification: MCPNotification, context: MCPContext) async throws {

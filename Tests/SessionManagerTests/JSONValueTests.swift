@@ -48,6 +48,22 @@ struct JSONValueTests {
         #expect(throws: (any Error).self) { try JSONValue(parsing: Data(text.utf8)) }
     }
 
+    @Test(
+        "is read from UTF-8 and from nothing else",
+        arguments: [
+            String.Encoding.utf16, .utf16LittleEndian, .utf16BigEndian, .utf32, .utf32LittleEndian, .utf32BigEndian,
+        ]
+    )
+    func encodings(encoding: String.Encoding) throws {
+        for text in ["{}", "[\"\u{e4}\"]", "7"] {
+            let data = try #require(text.data(using: encoding))
+            #expect(throws: (any Error).self) { try JSONValue(parsing: data) }
+        }
+        for bytes: [UInt8] in [[0x22, 0xFF, 0x22], [0x22, 0xC3, 0x22], [0x22, 0xED, 0xA0, 0x80, 0x22]] {
+            #expect(throws: (any Error).self) { try JSONValue(parsing: Data(bytes)) }
+        }
+    }
+
     @Test("gives what it is asked for if it is that, and nothing otherwise")
     func accessors() {
         let value: JSONValue = ["string": "x", "integer": 1, "array": [true], "object": ["a": nil], "number": 1.5]
