@@ -88,7 +88,7 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
             throw SessionManagerError(.notRunning, "this session manager holds no streams")
         }
         switch try await attaches.submit(attachment) {
-        case .opened(let opening): return opening
+        case .opened(let opening, _): return opening
         case .refused(let error): throw error
         case .held:
             throw SessionManagerError(

@@ -50,7 +50,7 @@ final class SessionComponents: Sendable {
                     eventLoop: eventLoop,
                     maximumCount: 256,
                     perform: { (attachments) async throws(SessionManagerError) in try await node.attach(attachments) },
-                    undo: { attachment, _ in await node.detach(attachment.id) }
+                    undo: { _, outcome in await node.undo(outcome) }
                 )
             }
         } catch {

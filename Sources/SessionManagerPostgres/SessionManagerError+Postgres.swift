@@ -75,10 +75,11 @@ extension SessionManagerError {
         }
     }
 
-    /// Whether the server refused the call for what was in it, so that the calls it was batched with may do better
-    /// alone.
+    /// Whether the server refused the call for what was in it and undid it, so that the calls it was batched with may do
+    /// better alone. An answer that was not understood is none: it came after the commit, and nothing may be done twice.
     var isRefusal: Bool {
         switch code {
+        case .database: sqlState != nil
         case .unreachable, .outcomeUnknown, .cancelled, .notRunning, .nodeFenced, .timeout: false
         default: true
         }
