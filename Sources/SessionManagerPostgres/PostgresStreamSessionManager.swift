@@ -141,18 +141,31 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
     /// Sends `data` to all sessions, and to the streams that listen for changes of `list`. SQL: `tmcp.broadcast`.
     @discardableResult
     public func broadcast(_ list: ServerList, data: String) async throws(SessionManagerError) -> EventID {
-        EventID(rawValue: try await client.functions.value("tmcp.broadcast", [.text(data), .text(list.rawValue)]))
+        EventID(rawValue: try await sendAlone("tmcp.broadcast", [.text(data), .text(list.rawValue)]))
     }
 
     /// Sends `data` to whoever is subscribed to `uri`, in this database. SQL: `tmcp.publish`.
     @discardableResult
     public func publish(_ uri: String, data: String, principal: String?) async throws(SessionManagerError) -> Int {
-        try await client.functions.value("tmcp.publish", [.text(uri), .text(data), .text(principal)])
+        try await sendAlone("tmcp.publish", [.text(uri), .text(data), .text(principal)])
     }
 
     /// Sends `data` to the sessions that want to hear of `level`, in this database. SQL: `tmcp.log`.
     @discardableResult
     public func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int {
-        try await client.functions.value("tmcp.log", [.inferred(level.rawValue), .text(data)])
+        try await sendAlone("tmcp.log", [.inferred(level.rawValue), .text(data)])
+    }
+
+    /// Sends with a call of its own, as the database looks the recipients up.
+    private func sendAlone<Value: PostgresDecodable & Sendable>(
+        _ function: StaticString,
+        _ arguments: [PostgresParameter]
+    ) async throws(SessionManagerError) -> Value {
+        let running = try await client.running()
+        let start = ContinuousClock.now
+        running.metrics.sendsAlone()
+        let value: Value = try await running.functions.value(function, arguments)
+        running.metrics.sendTook(ContinuousClock.now - start)
+        return value
     }
 }
