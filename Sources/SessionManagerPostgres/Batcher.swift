@@ -102,8 +102,7 @@ actor Batcher<Request: Sendable, Response: Sendable> {
 
     private func accept(_ entry: Entry) {
         guard !isStopped else {
-            let error = SessionManagerError(.notRunning, "the session manager has stopped")
-            entry.continuation?.resume(returning: .failure(error))
+            entry.continuation?.resume(returning: .failure(.stopped))
             return
         }
         waiting.append(entry)

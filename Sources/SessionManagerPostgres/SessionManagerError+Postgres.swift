@@ -9,7 +9,41 @@ extension SessionManagerError {
             error.message,
             sqlState: error.sqlState,
             detail: error.detail,
-            hint: error.hint
+            hint: error.hint ?? Self.hint(error)
+        )
+    }
+
+    /// What to do about it, where neither the server nor the connection says so.
+    private static func hint(_ error: PostgresError) -> String? {
+        switch (code(error), error.sqlState) {
+        case (.outcomeUnknown, _):
+            "It may have been done or not. Make the call again only if it does no harm to have it done twice."
+        case (.timeout, "55P03"):
+            "It was undone: somebody holds a lock for too long, an open transaction perhaps. pg_stat_activity and "
+                + "pg_locks tell who; make the call again."
+        case (.timeout, _):
+            "It was undone. Make the call again; if that happens often, see what the server is busy with, or raise "
+                + "statementTimeout."
+        default: nil
+        }
+    }
+
+    /// What a caller is told who comes too late.
+    static var stopped: SessionManagerError {
+        SessionManagerError(
+            .notRunning,
+            "the session manager has stopped",
+            hint: "A session manager runs once; make another one. Services end in the opposite order of their list, so "
+                + "put it before those that use it."
+        )
+    }
+
+    /// The listening connection was made, and lost before it was of use.
+    static var listenerLost: SessionManagerError {
+        SessionManagerError(
+            .unreachable,
+            "the listening connection was lost at once",
+            hint: "The server, or something between, ended it: the server's log says which. At a start, start again."
         )
     }
 
@@ -17,6 +51,7 @@ extension SessionManagerError {
     init(connecting error: PostgresError) {
         self.init(error)
         switch error.sqlState?.prefix(2) {
+        case _ where code == .cancelled: break
         case "28":
             code = .configuration
             hint = hint ?? "Check the user and the password, and what pg_hba.conf allows them."

@@ -12,7 +12,7 @@ extension StreamNode {
     func attach(_ attachments: [StreamAttachment]) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
         // Whatever was refused by the fencing was not opened; and fenced it may be again before it comes to that, where
         // everything is slow.
-        let deadline = ContinuousClock.now + configuration.connectTimeout
+        let deadline = ContinuousClock.now + listenerConfiguration.connectTimeout
         var outcomes: [StreamAttachment.Outcome?] = Array(repeating: nil, count: attachments.count)
         var remaining = Array(attachments.indices)
         repeat {
@@ -50,7 +50,7 @@ extension StreamNode {
     }
 
     private func requireNotStopped() throws(SessionManagerError) {
-        guard !isStopped else { throw SessionManagerError(.notRunning, "the session manager has stopped") }
+        guard !isStopped else { throw SessionManagerError.stopped }
     }
 
     private func attach(
