@@ -230,7 +230,12 @@ extension InMemorySessionStore {
         leave(id)
     }
 
-    func deleteStream(_ id: String) {
+    func deleteStream(_ id: String) throws(SessionManagerError) {
+        try requireID(id)
+        endStream(id)
+    }
+
+    private func endStream(_ id: String) {
         streams.removeValue(forKey: id)?.held?.controller.close(.ended)
     }
 
@@ -267,6 +272,7 @@ extension InMemorySessionStore {
     }
 
     func publish(_ uri: String, data: String, principal: String?) throws(SessionManagerError) -> Int {
+        try requireURI(uri)
         let subscribed = subscribers(uri).filter {
             streams[$0] != nil && (principal == nil || sessions[$0]?.principal == principal)
         }
@@ -469,7 +475,7 @@ extension InMemorySessionStore {
 
     private func endSession(_ id: String) {
         sessions.removeValue(forKey: id)
-        for (streamID, stream) in streams where stream.sessionID == id { deleteStream(streamID) }
+        for (streamID, stream) in streams where stream.sessionID == id { endStream(streamID) }
     }
 
     private func expireIdleSessions() {

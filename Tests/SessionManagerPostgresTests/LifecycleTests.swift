@@ -238,7 +238,12 @@ struct LifecycleTests {
                 controller: session.controller,
                 options: StreamOptions(principal: "alice")
             )
-            try await managers[0].listen("listening", controller: listening.controller, filter: filter, principal: "alice")
+            try await managers[0].listen(
+                "listening",
+                controller: listening.controller,
+                filter: filter,
+                principal: "alice"
+            )
 
             try await database.cancel("tmcp.attach_batch") {
                 try await managers[0].create(
