@@ -24,6 +24,10 @@ extension SessionManagerError {
         case (.timeout, _):
             "It was undone. Make the call again; if that happens often, see what the server is busy with, or raise "
                 + "statementTimeout."
+        case (.invalidArgument, "22021"):
+            "Leave NUL characters out; in JSON one is written as \\u0000."
+        case (.invalidArgument, nil):
+            "Leave NUL characters out; in JSON one is written as \\u0000. Send less in one call if it is too much."
         default: nil
         }
     }
@@ -58,8 +62,12 @@ extension SessionManagerError {
         case "3D":
             code = .configuration
             hint = hint ?? "Create the database, or name another one in the connection string."
-        default:
+        case nil:
             hint = hint ?? "Check the host and the port in the connection string, and whether the server runs."
+        case "53":
+            hint = hint ?? "The server has no connection or memory left: see max_connections, and who is connected."
+        default:
+            hint = hint ?? "The server answered, and refused: its message and its log say why."
         }
     }
 

@@ -336,6 +336,14 @@ struct DeliveryTests {
                 try await infos[0].setLogLevel(id, .info, principal: nil)
             }
             #expect(level?.code == .invalidArgument)
+            let end = await #expect(throws: SessionManagerError.self) { try await managers[0].delete(id) }
+            #expect(end?.code == .invalidArgument)
+            // Twice as long as an id may be.
+            let update = await #expect(throws: SessionManagerError.self) {
+                try await managers[0].publish(id + id, data: "1")
+            }
+            #expect(update?.code == .invalidArgument)
+            for error in [opening, level, end, update] { #expect(error?.hint?.isEmpty == false) }
         }
     }
 }

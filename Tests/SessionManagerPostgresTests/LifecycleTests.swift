@@ -95,6 +95,8 @@ struct LifecycleTests {
             await code { try await info.setLogLevel("a", .info, principal: nil) },
         ]
         #expect(codes == Array(repeating: .notRunning, count: codes.count))
+        let late = await #expect(throws: SessionManagerError.self) { try await manager.has("a") }
+        #expect(late?.hint?.contains("make another one") == true)
         let error = await #expect(throws: SessionManagerError.self) { try await manager.run() }
         #expect(error?.code == .notRunning)
     }

@@ -184,13 +184,6 @@ struct StartTests {
         }
     }
 
-    @Test("that is cancelled is not told to look for the server")
-    func cancelled() {
-        let error = SessionManagerError(connecting: PostgresError(.cancelled, "the task was cancelled"))
-        #expect(error.code == .cancelled)
-        #expect(error.hint == nil)
-    }
-
     @Test("with an older version of the plain script does not say how to update an extension")
     func olderScript() async throws {
         try await TestDatabase.withEmptyDatabase { database in
