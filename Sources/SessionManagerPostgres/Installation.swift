@@ -33,7 +33,9 @@ struct Installation: Sendable {
     ///
     /// A role that was granted usage alone cannot read the window; it is told by being fenced.
     func checkHeartbeatInterval() async throws(SessionManagerError) {
-        guard try await flag("SELECT has_table_privilege('tmcp.stores', 'SELECT')") else { return }
+        guard configuration.checksHeartbeatInterval,
+            try await flag("SELECT has_table_privilege('tmcp.stores', 'SELECT')")
+        else { return }
         // The longest time between two, with the jitter that they have.
         let interval = configuration.heartbeatInterval * 1.1 / .milliseconds(1)
         let window: Int64

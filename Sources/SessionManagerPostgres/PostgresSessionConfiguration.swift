@@ -92,6 +92,10 @@ public struct PostgresSessionConfiguration: Sendable {
     /// Default: `nil`, the `application_name` of the connection string, else `PGAPPNAME`, else `tmcp`.
     public var applicationName: String?
 
+    /// Whether ``heartbeatInterval`` has to be below the store's freshness window. Default: `true`; tests have processes that
+    /// say nothing.
+    var checksHeartbeatInterval = true
+
     /// Where metrics go. Default: `nil`, the process's `MetricsSystem`.
     var metricsFactory: (any MetricsFactory)?
 

@@ -126,7 +126,10 @@ struct ConfigurationTests {
             }
         ) { _ in
             let names: String = try await database.query(
-                "SELECT string_agg(application_name, ' ' ORDER BY 1) FROM pg_stat_activity WHERE application_name LIKE $1",
+                """
+                SELECT string_agg(application_name, ' ' ORDER BY application_name) FROM pg_stat_activity
+                WHERE application_name LIKE $1
+                """,
                 [.text(database.store + "%")]
             ).value()
             #expect(names == "\(database.store)_c \(database.store)_l")
@@ -181,11 +184,18 @@ struct ConfigurationTests {
         )
         var configuration = database.configuration
         configuration.heartbeatInterval = .seconds(2)
+        configuration.checksHeartbeatInterval = true
         let manager = PostgresStreamSessionManager(configuration: configuration, logger: database.logger)
         let error = await #expect(throws: SessionManagerError.self) { try await manager.run() }
         #expect(error?.code == .configuration)
         #expect(error?.message.contains("2.0 seconds") == true)
         #expect(error?.hint?.contains("freshness_window") == true)
-        try await database.withManagers(1, configure: { $1.heartbeatInterval = .milliseconds(600) }) { _ in }
+        try await database.withManagers(
+            1,
+            configure: {
+                $1.heartbeatInterval = .milliseconds(600)
+                $1.checksHeartbeatInterval = true
+            }
+        ) { _ in }
     }
 }
