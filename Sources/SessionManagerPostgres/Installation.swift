@@ -26,7 +26,7 @@ struct Installation: Sendable {
         }
         try await checkVersion()
         try await ensureStore()
-        try await checkGrants()
+        try await checkFunctions()
     }
 
     /// Makes sure that the store does not take this process for dead between two heartbeats.
@@ -197,29 +197,44 @@ struct Installation: Sendable {
         }
     }
 
-    /// Makes sure that this role may call every function that the client calls, some of which may have come with an
-    /// update of the extension.
-    private func checkGrants() async throws(SessionManagerError) {
-        let missing: String?
+    /// Makes sure that every function that the client calls is there, and that this role may call it: some may have come
+    /// with an update of the extension.
+    private func checkFunctions() async throws(SessionManagerError) {
+        let (missing, refused): (String?, String?)
         do {
-            missing = try await calls.query(
+            let result = try await calls.query(
                 """
-                SELECT string_agg(DISTINCT 'tmcp.' || p.proname, ', ') FROM pg_proc AS p
-                WHERE p.pronamespace = 'tmcp'::regnamespace AND p.proname = ANY ($1)
-                  AND NOT has_function_privilege(p.oid, 'EXECUTE')
+                SELECT string_agg(DISTINCT 'tmcp.' || f.name, ', ') FILTER (WHERE p.oid IS NULL),
+                       string_agg(DISTINCT 'tmcp.' || f.name, ', ')
+                           FILTER (WHERE NOT has_function_privilege(p.oid, 'EXECUTE'))
+                FROM unnest($1::text[]) AS f (name)
+                LEFT JOIN pg_proc AS p ON p.pronamespace = 'tmcp'::regnamespace AND p.proname = f.name
                 """,
                 [.textArray(Self.functions)]
-            ).value()
+            )
+            missing = try result.value()
+            refused = try result.value(column: 1)
         } catch {
             throw SessionManagerError(any: error)
         }
-        guard let missing else { return }
-        throw SessionManagerError(
-            .notInstalled,
-            "this role may not call \(missing)",
-            sqlState: "42501",
-            hint: "Let the owner of the extension run this, as after every update: \(await statements(create: false))"
-        )
+        if let missing {
+            throw SessionManagerError(
+                .notInstalled,
+                "schema tmcp has no \(missing)",
+                sqlState: "42883",
+                hint: "They were there once, as the version says: restore them from a dump, or let the owner run "
+                    + "DROP SCHEMA tmcp CASCADE, which ends all sessions, and install it anew."
+            )
+        }
+        if let refused {
+            throw SessionManagerError(
+                .notInstalled,
+                "this role may not call \(refused)",
+                sqlState: "42501",
+                hint: "Let the owner of the extension run this, as after every update: "
+                    + "\(await statements(create: false))"
+            )
+        }
     }
 
     /// What the client calls once it runs; a test compares this with the sources.

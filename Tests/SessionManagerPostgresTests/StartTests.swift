@@ -154,7 +154,21 @@ struct StartTests {
         }
     }
 
-    @Test("checks the grants of exactly the functions that the client calls")
+    @Test("in a database from which somebody has removed functions names them")
+    func missingFunctions() async throws {
+        try await TestDatabase.withEmptyDatabase { database in
+            try await database.withManagers(1) { _ in }
+            for function in ["log(text, tmcp.log_level, text)", "publish(text, text, text, text)"] {
+                try await database.query("ALTER EXTENSION tmcp_session_manager DROP FUNCTION tmcp.\(function)")
+                try await database.query("DROP FUNCTION tmcp.\(function)")
+            }
+            let error = await startError(database.configuration)
+            #expect(error?.code == .notInstalled)
+            #expect(error?.message.hasSuffix("tmcp.log, tmcp.publish") == true)
+        }
+    }
+
+    @Test("checks exactly the functions that the client calls")
     func calledFunctions() throws {
         let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().appending(path: "Sources/SessionManagerPostgres")
