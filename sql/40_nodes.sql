@@ -1,5 +1,16 @@
 -- Nodes: the listening processes and their heartbeats.
 
+CREATE FUNCTION tmcp._random_channel() RETURNS text
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN 'tmcp:' || substr(encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'hex'), 1, 32);
+END
+$$;
+COMMENT ON FUNCTION tmcp._random_channel() IS
+    'The name of a channel, with 128 random bits: who does not know it can neither listen to it nor send on it.';
+
 CREATE FUNCTION tmcp.register_node(
     store text,
     name text DEFAULT NULL,
@@ -14,11 +25,8 @@ DECLARE
     s constant tmcp.stores := tmcp._authorized_store(register_node.store);
 BEGIN
     SELECT e.last_value INTO register_node.event_id FROM tmcp.event_id AS e;
-    -- 128 random bits: who does not know the channel can neither listen to it nor send on it.
     INSERT INTO tmcp.nodes AS n (store, channel, name, listens_for_many)
-    VALUES (s.store,
-            'tmcp:' || substr(encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'hex'), 1, 32),
-            left(register_node.name, 200), true)
+    VALUES (s.store, tmcp._random_channel(), left(register_node.name, 200), true)
     RETURNING n.node, n.channel INTO register_node.node, register_node.channel;
 END
 $$;
@@ -83,16 +91,29 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
+    stopped tmcp.nodes;
+    detached bigint;
 BEGIN
     -- The node first: it waits for attaches under way, whose streams are then detached with the others.
-    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
-    RETURN tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                              WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
+    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store RETURNING n.* INTO stopped;
+    detached := tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                   WHERE x.node = stop_node.node AND x.store = s.store
+                                   ORDER BY x.id FOR UPDATE SKIP LOCKED));
+    -- What somebody has locked is left to tmcp.cleanup, which looks for dead nodes. A new row, since who attaches meanwhile
+    -- waits for the old one, and would take it for alive if that were only changed. What is sent to it goes where nobody hears
+    -- it.
+    INSERT INTO tmcp.nodes (node, store, channel, name, listens_for_many, started_at, heartbeat_at)
+    OVERRIDING SYSTEM VALUE
+    SELECT stopped.node, stopped.store, tmcp._random_channel(), stopped.name, stopped.listens_for_many,
+           stopped.started_at, least(stopped.heartbeat_at, clock_timestamp() - s.freshness_window)
+    WHERE EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = stopped.node);
+    RETURN detached;
 END
 $$;
 COMMENT ON FUNCTION tmcp.stop_node(text, bigint) IS
 $$Takes a node out of service and detaches all its streams, which stay resumable on other nodes; those that listen for
-changes end.
+changes end. It does not wait for a stream that somebody's open transaction has locked: tmcp.cleanup detaches that later,
+and until then the node is shown as one that is not alive.
 
 Arguments: store; node.
 Returns: how many streams were detached; 0 for a node that is not there.

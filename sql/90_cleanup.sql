@@ -15,8 +15,9 @@ BEGIN
     LOOP
         -- Its heartbeat may have come after the query above began and before the row was locked.
         CONTINUE WHEN EXISTS (SELECT FROM tmcp._fresh_nodes AS f WHERE f.node = dead.node);
-        -- Its process may only be paused, and still listen: later broadcasts would hide from it that it misses messages.
-        UPDATE tmcp.nodes AS n SET channel = 'gone:' || n.node WHERE n.node = dead.node;
+        -- Its process may only be paused, and still listen: later broadcasts would hide from it that it misses messages. Nor
+        -- may anybody else hear what is still sent to its streams.
+        UPDATE tmcp.nodes AS n SET channel = tmcp._random_channel() WHERE n.node = dead.node;
         total := total + tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x WHERE x.node = dead.node
                                             ORDER BY x.stream LIMIT batch - total FOR UPDATE SKIP LOCKED));
         EXIT WHEN total >= batch;

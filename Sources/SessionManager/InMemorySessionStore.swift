@@ -246,10 +246,13 @@ extension InMemorySessionStore {
     func send(_ ids: [String]?, data: String) throws(SessionManagerError) -> [SendReceipt] {
         try requireSize(of: data)
         guard let ids else { return [.sent(broadcast(data, list: nil))] }
+        var sent: [String: EventID] = [:]
         return ids.map { id in
             guard streams[id] != nil else { return .unknownSession }
+            if let eventID = sent[id] { return .sent(eventID) }
             let message = append(data, to: id)
             deliver(message, to: id)
+            sent[id] = message.eventID
             return .sent(message.eventID)
         }
     }

@@ -241,7 +241,7 @@ struct Installation: Sendable {
     static let functions = [
         "add_subscription", "attach_batch", "broadcast", "cleanup", "delete_stream", "detach", "end_session",
         "fetch_messages", "flush_outbox", "get_client_capabilities", "get_client_info", "get_log_level", "get_session",
-        "get_subscriptions", "has", "heartbeat", "listen", "log", "publish", "reattach", "register_node",
+        "get_subscriptions", "has", "heartbeat", "listen", "log", "multicast", "publish", "reattach", "register_node",
         "remove_subscription", "replay", "send", "send_batch", "set_client_capabilities", "set_client_info",
         "set_log_level", "start_session", "stop_node", "version",
     ]

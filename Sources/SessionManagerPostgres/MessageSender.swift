@@ -3,41 +3,69 @@ import SessionManager
 
 /// Sends messages, as many in one call as there are.
 struct MessageSender: Sendable {
-    /// One message, and the streams that get it; `nil` stands for all.
-    struct Sending: Sendable {
-        let ids: [String?]
-        let data: String
+    /// Whom a message is for.
+    enum Recipients: Sendable {
+        case all
+        case stream(String)
+        case streams([String])
     }
+
+    /// One message.
+    struct Sending: Sendable {
+        let recipients: Recipients
+        let data: String
+
+        /// The stream that it is for, if it is for one.
+        var id: String? {
+            if case .stream(let id) = recipients { id } else { nil }
+        }
+
+        /// How many receipts there are to be.
+        var count: Int {
+            if case .streams(let ids) = recipients { ids.count } else { 1 }
+        }
+
+        /// Its part of what goes into one call. One for many streams goes alone, in a call that takes its data once and
+        /// not for each of them.
+        var weight: Int {
+            if case .streams = recipients { MessageSender.maximumWeight + 1 } else { data.utf8.count }
+        }
+    }
+
+    /// How many bytes go into one call, unless a single message has more.
+    static let maximumWeight = 1_048_576
 
     let functions: StoreFunctions
     let metrics: SessionMetrics
 
-    /// Sends each message, and returns the receipts of each, one for each of its ids.
+    /// Sends each message, and returns the receipts of each, one for each of its recipients.
     func send(_ sendings: [Sending]) async throws(SessionManagerError) -> [[SendReceipt]] {
-        let ids = sendings.flatMap(\.ids)
-        metrics.sends(ids.count)
-        let eventIDs = try await eventIDs(ids, sendings)
-        guard eventIDs.count == ids.count else {
-            throw SessionManagerError(.database, "the database answered for \(eventIDs.count) of \(ids.count) messages")
+        metrics.sends(sendings.reduce(0) { $0 + $1.count })
+        let eventIDs = try await eventIDs(sendings)
+        guard eventIDs.map(\.count) == sendings.map(\.count) else {
+            throw SessionManagerError(.database, "the database did not answer for each of \(sendings.count) messages")
         }
-        var rest = eventIDs[...]
-        return sendings.map { sending in
-            defer { rest = rest.dropFirst(sending.ids.count) }
-            return rest.prefix(sending.ids.count).map { eventID in
-                eventID.map { .sent(EventID(rawValue: $0)) } ?? .unknownSession
-            }
+        return eventIDs.map { eventIDs in
+            eventIDs.map { eventID in eventID.map { .sent(EventID(rawValue: $0)) } ?? .unknownSession }
         }
     }
 
-    private func eventIDs(_ ids: [String?], _ sendings: [Sending]) async throws(SessionManagerError) -> [Int64?] {
+    private func eventIDs(_ sendings: [Sending]) async throws(SessionManagerError) -> [[Int64?]] {
         // A lone message has a function of its own, which costs less than half.
-        if ids.count == 1, let sending = sendings.first {
-            guard let id = ids[0] else {
-                return [try await functions.value("tmcp.broadcast", [.text(sending.data)])]
+        if sendings.count == 1 {
+            switch sendings[0].recipients {
+            case .all:
+                return [[try await functions.value("tmcp.broadcast", [.text(sendings[0].data)])]]
+            case .stream(let id):
+                return [[try await functions.value("tmcp.send", [.text(id), .text(sendings[0].data)])]]
+            case .streams(let ids):
+                return [try await functions.value("tmcp.multicast", [.textArray(ids), .text(sendings[0].data)])]
             }
-            return [try await functions.value("tmcp.send", [.text(id), .text(sending.data)])]
         }
-        let data = sendings.flatMap { sending in Array(repeating: sending.data, count: sending.ids.count) }
-        return try await functions.value("tmcp.send_batch", [.textArray(ids), .textArray(data)])
+        let eventIDs: [Int64?] = try await functions.value(
+            "tmcp.send_batch",
+            [.textArray(sendings.map(\.id)), .textArray(sendings.map(\.data))]
+        )
+        return eventIDs.map { [$0] }
     }
 }

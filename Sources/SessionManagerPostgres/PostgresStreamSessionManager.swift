@@ -155,21 +155,23 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
         try await client.functions.value("tmcp.has", [.text(id)])
     }
 
-    /// Sends `data` to the standalone streams of `sessions`, or to all. SQL: `tmcp.send`, `tmcp.send_batch` and
-    /// `tmcp.broadcast`.
+    /// Sends `data` to the standalone streams of `sessions`, or to all. SQL: `tmcp.send`, `tmcp.multicast` and
+    /// `tmcp.broadcast`; `tmcp.send_batch` for what is sent at the same time.
     ///
     /// - Throws: `.messageTooLarge` when `data` is over the store's limit, and then nothing was sent to anybody, and
     ///   what every call can throw.
     @discardableResult
     public func send(_ sessions: [String]?, data: String) async throws(SessionManagerError) -> [SendReceipt] {
-        let ids = sessions?.map(Optional.some) ?? [nil]
-        guard !ids.isEmpty else { return [] }
+        let recipients: MessageSender.Recipients
+        switch (sessions, sessions?.first) {
+        case (nil, _): recipients = .all
+        case (_?, nil): return []
+        case (let ids?, let id?): recipients = ids.count == 1 ? .stream(id) : .streams(ids)
+        }
+        let sending = MessageSender.Sending(recipients: recipients, data: data)
         let running = try await client.running()
         let start = ContinuousClock.now
-        let receipts = try await running.sends.submit(
-            MessageSender.Sending(ids: ids, data: data),
-            weight: ids.count * data.utf8.count
-        )
+        let receipts = try await running.sends.submit(sending, weight: sending.weight)
         running.metrics.sendTook(ContinuousClock.now - start)
         return receipts
     }

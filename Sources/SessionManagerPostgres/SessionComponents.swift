@@ -43,7 +43,7 @@ final class SessionComponents: Sendable {
             self.calls = calls
             self.functions = functions
             self.node = node
-            sends = Batcher(eventLoop: eventLoop, maximumCount: 512, maximumWeight: 1_048_576) {
+            sends = Batcher(eventLoop: eventLoop, maximumCount: 512, maximumWeight: MessageSender.maximumWeight) {
                 (sendings) async throws(SessionManagerError) in try await sender.send(sendings)
             }
             attaches = node.map { node in

@@ -16,8 +16,6 @@ protocol Contestant: Sendable {
     func publish(_ uri: String, _ data: String) async throws
     /// Does once what keeps the open streams alive, where the design does it for each stream.
     func keepAlive() async throws
-    /// Whether statements wait until they are on the disk.
-    func waitForDisk(_ waits: Bool) async throws
     /// Opens streams again after an event, and has what was missed replayed.
     func resume(_ ids: [String], after event: Int64) async throws
     /// Lets go of streams, which stay resumable.
@@ -30,7 +28,6 @@ extension Contestant {
     func subscribe(_ ids: [String], to uri: String) async throws { throw Unsupported() }
     func publish(_ uri: String, _ data: String) async throws { throw Unsupported() }
     func keepAlive() async throws {}
-    func waitForDisk(_ waits: Bool) async throws {}
     func resume(_ ids: [String], after event: Int64) async throws { throw Unsupported() }
     func detach(_ ids: [String]) async throws { throw Unsupported() }
 }

@@ -4,7 +4,6 @@ extension Runner {
         let rows = (
             sends: "direct sends, 64 callers",
             preferring: "the same, callers on the client's executor",
-            waiting: "the same, (a) as it is: waiting for the disk",
             median: "send to consumer, median",
             high: "send to consumer, 99 %",
             broadcast: "broadcast to all streams",
@@ -31,10 +30,6 @@ extension Runner {
                 try field.askAll("prefer-executor") { _ in [1] }
                 report.sample(rows.preferring, design, try sendRate(field, seconds: seconds))
                 try field.askAll("prefer-executor") { _ in [0] }
-                guard design != .redis else { return }
-                try field.askAll("wait-for-disk") { _ in [1] }
-                report.sample(rows.waiting, design, try sendRate(field, seconds: seconds))
-                try field.askAll("wait-for-disk") { _ in [0] }
             }
             try each(designs) { design, field in
                 let latency = try latency(field, count: isFull ? 2_000 : 700)
@@ -54,7 +49,6 @@ extension Runner {
         }
         report.row(rows.sends, unit: "1/s", target: ">= 15 (a), >= (b)") { $0(.obvious) >= 15 && $0(.redis) >= 1 }
         report.row(rows.preferring, unit: "1/s", target: ">= 15 (a), >= (b)") { $0(.obvious) >= 15 && $0(.redis) >= 1 }
-        report.row(rows.waiting, unit: "1/s", target: ">= 15 (a)") { $0(.obvious) >= 15 }
         report.row(rows.median, unit: "ms", target: "<= 1.4 (c), < (a)") { $0(.floor) <= 1.4 && $0(.obvious) < 1 }
         report.row(rows.high, unit: "ms", target: "< (a)") { $0(.obvious) < 1 }
         report.row(rows.broadcast, unit: "ms", target: "<= (a)/100, (b)/10") {

@@ -93,8 +93,6 @@ struct Worker {
         case "keep-alive":
             for contestant in contestants { try await contestant.keepAlive() }
             return [monotonicNanoseconds() - start]
-        case "wait-for-disk":
-            for contestant in contestants { try await contestant.waitForDisk(numbers[0] == 1) }
         case "detach":
             try await each(ids(numbers)) { try await $0.detach($1) }
         case "resume":

@@ -98,13 +98,16 @@ struct BatcherTests {
         let performer = Performer(isOpen: false)
         try await withBatcher(performer, patience: .seconds(3600)) { batcher in
             await withTaskGroup(of: Void.self) { group in
-                for caller in 1...8 {
-                    group.addTask {
-                        while (try? await batcher.submit(100 + caller)) != nil {}
+                func add(_ callers: ClosedRange<Int>) {
+                    for caller in callers {
+                        group.addTask {
+                            while (try? await batcher.submit(100 + caller)) != nil {}
+                        }
                     }
-                    // The others may come at once, and would go with the first.
-                    await performer.arrived(1)
                 }
+                add(1...1)
+                await performer.arrived(1)
+                add(2...8)
                 await batcher.waits(for: 7)
                 await performer.open()
                 await performer.arrived(10)

@@ -34,6 +34,44 @@ struct DeliveryTests {
     }
 
     @Test(
+        "A message to many sessions reaches each of them once, also one that is named twice",
+        arguments: Backend.allCases
+    )
+    func many(backend: Backend) async throws {
+        try await backend.with { managers, _ in
+            let streams = (0..<4).map { _ in MessageStream() }
+            for (index, stream) in streams.enumerated() {
+                try await managers[index % 2].create("s\(index)", controller: stream.controller)
+            }
+            for data in ["short", String(repeating: "x", count: 9_000)] {
+                let receipts = try await managers[0].send(["s3", "nobody", "s0", "s3", "s1"], data: data)
+                #expect(receipts.map { $0 != .unknownSession } == [true, false, true, true, true])
+                #expect(receipts[0] == receipts[3])
+            }
+            try await managers[0].send(nil, data: "end")
+            let lengths = [[5, 9_000, 3], [5, 9_000, 3], [3], [5, 9_000, 3]]
+            for (stream, lengths) in zip(streams, lengths) {
+                #expect(await stream.next(lengths.count).map(\.utf8.count) == lengths)
+            }
+        }
+    }
+
+    @Test("A large message to many sessions is one call, which holds it once")
+    func manyLarge() async throws {
+        try await TestDatabase().withManagers(1) { managers in
+            // A copy for each of them would be 2 GB, and more than a call can hold.
+            let ids = (0..<2_000).map { "nobody \($0)" } + ["a"]
+            let data = String(repeating: "x", count: 1_000_000)
+            let stream = MessageStream(byteLimit: 16_000_000)
+            try await managers[0].create("a", controller: stream.controller)
+            let receipts = try await managers[0].send(ids, data: data)
+            #expect(receipts.count == ids.count)
+            #expect(receipts.filter { $0 != .unknownSession }.count == 1)
+            #expect(await stream.next(1).map(\.utf8.count) == [1_000_000])
+        }
+    }
+
+    @Test(
         "A message that does not fit a notification arrives, in its place among the others",
         arguments: [7_900, 7_901, 1_000_000],
         Backend.allCases

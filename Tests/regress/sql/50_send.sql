@@ -70,6 +70,24 @@ LEFT JOIN batch AS b ON b.n = substring(f.data FROM '^\d+')::integer
 LEFT JOIN tmcp.streams AS st ON st.stream = f.targets::bigint
 GROUP BY h.node ORDER BY h.node;
 
+-- One message for many streams: one event, a row in the log for each stream, one notification for each node, whatever the
+-- message weighs. A stream that is named twice gets it once; what cannot be delivered has no event id.
+SELECT array_agg(e IS NOT NULL ORDER BY place) AS sent, count(DISTINCT e) AS events
+FROM unnest(tmcp.multicast('send', ARRAY['b', 'x', 'nobody', 'a', 'b', NULL], 'for many')) WITH ORDINALITY AS t (e, place);
+SELECT recipients, inline, message FROM regress.received('one');
+SELECT recipients, inline, message FROM regress.received('two');
+SELECT array_agg(st.id ORDER BY st.id) AS logged_for
+FROM tmcp.messages AS m JOIN tmcp.streams AS st USING (stream) WHERE m.data = 'for many';
+SELECT tmcp.multicast('send', ARRAY['a', 'x'], repeat('z', 8000)) IS NOT NULL AS sent;
+SELECT recipients, inline FROM regress.received('one');
+SELECT recipients, inline FROM regress.received('two');
+SELECT tmcp.multicast('send', ARRAY['nobody', NULL], 'lost'), tmcp.multicast('send', '{}', 'lost');
+SELECT count(*) AS logged FROM tmcp.messages WHERE data = 'lost';
+SELECT tmcp.multicast('send', NULL, 'x');
+\echo :SQLSTATE
+SELECT tmcp.multicast('send', ARRAY['a'], NULL);
+\echo :SQLSTATE
+
 -- A message travels inside its notification up to 7,900 bytes, counted as bytes and not as characters; beyond, the
 -- notification says that there is something to fetch.
 SELECT tmcp.send('send', 'a', repeat('x', 7900)) IS NOT NULL, tmcp.send('send', 'a', repeat('x', 7901)) IS NOT NULL,
@@ -109,6 +127,39 @@ SELECT count(*), count(DISTINCT event_id) FROM tmcp.fetch_messages('send', :one,
 SELECT count(*), count(DISTINCT event_id) FROM tmcp.fetch_messages('send', :one, :before - 1, maximum_count => 4);
 SELECT count(*), count(DISTINCT event_id) FROM tmcp.fetch_messages('send', :one, :before - 1, maximum_bytes => 0);
 SELECT count(*) FROM tmcp.fetch_messages('send', :one, 9223372036854775807);
+-- Or in pages that end anywhere, for a caller who goes on after the stream too, so that nothing large comes in one piece.
+DO $$
+DECLARE
+    reader constant bigint := (SELECT node FROM tmcp.nodes AS n WHERE n.name = 'one' AND n.store = (SELECT store FROM tmcp.stores WHERE name = 'send'));
+    whole text;
+    pages text := '';
+    page record;
+    after bigint;
+    after_stream bigint;
+BEGIN
+    SELECT string_agg(concat_ws(' ', f.event_id, f.stream, f.data), ', ') INTO whole FROM tmcp.fetch_messages('send', reader, 0) AS f;
+    FOR maximum_count IN 0..4 LOOP
+        pages := '';
+        after := 0;
+        after_stream := 9223372036854775807;
+        LOOP
+            SELECT count(*) AS count, string_agg(concat_ws(' ', f.event_id, f.stream, f.data), ', ' ORDER BY f.place) AS rows,
+                   max(f.event_id) AS event_id, (array_agg(f.stream ORDER BY f.place))[count(*)] AS stream INTO page
+            FROM tmcp.fetch_messages('send', reader, after, maximum_count, 1000000, after_stream)
+                WITH ORDINALITY AS f (event_id, stream, data, kind, place);
+            EXIT WHEN page.count = 0;
+            IF page.count > greatest(maximum_count, 1) THEN
+                RAISE WARNING 'a page of % has %', maximum_count, page.count;
+            END IF;
+            pages := concat_ws(', ', nullif(pages, ''), page.rows);
+            after := page.event_id;
+            after_stream := coalesce(page.stream, 9223372036854775807);
+        END LOOP;
+        RAISE NOTICE 'pages of %: %', maximum_count, CASE WHEN pages = whole THEN 'all there is' ELSE pages || ' instead of ' || whole END;
+    END LOOP;
+END
+$$;
+SELECT count(*) FROM tmcp.fetch_messages('send', :one, :before - 1, maximum_bytes => 0, after_stream => 9223372036854775807);
 SELECT tmcp.configure_store('send', inline_limit => 7900);
 
 -- A message over the limit is refused, and both sizes are named. Nothing of its batch is sent.
@@ -119,6 +170,7 @@ SELECT tmcp.send('send', 'a', repeat('ü', 512) || 'x');
 \echo :SQLSTATE
 SELECT tmcp.send_batch('send', ARRAY['a', 'b'], ARRAY['fits', repeat('x', 1025)]);
 \echo :SQLSTATE
+SELECT tmcp.multicast('send', ARRAY['a', 'b'], repeat('x', 1025));
 SELECT tmcp.broadcast('send', repeat('x', 1025));
 SELECT tmcp.publish('send', 'note://plan', repeat('x', 1025));
 SELECT tmcp.log('send', 'info', repeat('x', 1025));

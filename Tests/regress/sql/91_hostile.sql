@@ -80,6 +80,7 @@ SELECT regress.outcome($$SELECT tmcp.has('hostile', E'a\x00b')$$), regress.outco
 SELECT value, regress.outcome(format('SELECT tmcp.has(%L, ''a'')', value)) FROM unnest(ARRAY['hostile; DROP SCHEMA tmcp', '"hostile"', 'HOSTILE', ' hostile', 'pg_catalog', '']) AS value;
 SELECT tmcp.has(E'it''s\n"odd"', 'a');
 -- Arrays that are not what they seem are refused or taken for what they hold.
+SELECT tmcp.multicast('hostile', ARRAY[['a', 'b'], ['c', 'd']], 'x'), tmcp.multicast('hostile', '[5:6]={a,b}', 'x');
 SELECT tmcp.send_batch('hostile', ARRAY[['a', 'b'], ['c', 'd']], ARRAY['1', '2', '3', '4']);
 SELECT tmcp.send_batch('hostile', '[5:6]={a,b}', '{1,2}'), tmcp.send_batch('hostile', ARRAY['a', 'b'], '[0:1]={1,2}');
 SELECT node FROM tmcp.register_node('hostile') \gset
