@@ -11,7 +11,7 @@ let settings: [SwiftSetting] = [
 
 let package = Package(
     name: "tmcp-session-manager",
-    platforms: [.macOS(.v15)],
+    // No platforms: that list is of Apple's alone, and PostgresClient needs Linux, as SupportedPlatforms.swift there says.
     products: [
         .library(name: "SessionManager", targets: ["SessionManager"]),
         .library(name: "SessionManagerPostgres", targets: ["SessionManagerPostgres"]),

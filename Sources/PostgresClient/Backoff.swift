@@ -1,7 +1,7 @@
 /// How long to wait before the next attempt: doubling from one failure to the next up to a cap, with jitter.
 ///
 /// Half of each delay is fixed and half is random, so that many processes that lost the same server do not all come
-/// back at the same moment, and none comes back at once.
+/// back at the same moment. It is for the time after a failure: the first attempt does not wait.
 package struct Backoff: Sendable {
     /// The most that the first delay can be.
     package let initial: Duration

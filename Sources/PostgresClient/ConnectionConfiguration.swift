@@ -1,3 +1,5 @@
+import Glibc
+
 /// Where to connect, as whom, and what the session is to be like.
 ///
 /// ## Settings and poolers
@@ -36,7 +38,7 @@ package struct ConnectionConfiguration: Sendable {
     private(set) var options: [String: String]
 
     /// How long a connection may take to be made, over all hosts. Each host gets an equal share of what is left.
-    /// Default: the `connect_timeout` of the connection string, or 10 s.
+    /// Default: the `connect_timeout` of the connection string, else `PGCONNECT_TIMEOUT`, else 10 s.
     package var connectTimeout: Duration
     /// `statement_timeout`, to the millisecond. Default: `nil`, the server's.
     package var statementTimeout: Duration?
@@ -56,13 +58,21 @@ package struct ConnectionConfiguration: Sendable {
 
     /// A configuration with the options of a connection string.
     ///
-    /// Where it does not say otherwise: `target_session_attrs=read-write`, `application_name=tmcp`, and keepalives that
-    /// find a dead peer in 25 s (`tcp_user_timeout` too). The encoding is always UTF-8.
+    /// Where neither it nor libpq's environment variables say otherwise: `target_session_attrs=read-write`,
+    /// `application_name=tmcp`, and keepalives that find a dead peer in 25 s (`tcp_user_timeout` too). The encoding is
+    /// always UTF-8.
     ///
-    /// - Parameter connectionString: a URI or a list of keywords and values, as libpq takes them.
+    /// - Parameters:
+    ///   - connectionString: a URI or a list of keywords and values, as libpq takes them.
+    ///   - environment: the value of an environment variable. Default: of this process.
     /// - Throws: ``PostgresError/Code/invalidConfiguration``, with what is wrong and without the password.
-    package init(connectionString: String) throws(PostgresError) {
+    package init(
+        connectionString: String,
+        environment: (_ name: String) -> String? = ConnectionConfiguration.environment
+    ) throws(PostgresError) {
         let given = try ConnectionString.parse(connectionString)
+        // libpq looks at its variables for what it is not told, and it is told our defaults.
+        let variables = Self.variables.compactMapValues(environment)
         let defaults = [
             "application_name": "tmcp",
             "keepalives": "1",
@@ -72,11 +82,35 @@ package struct ConnectionConfiguration: Sendable {
             "target_session_attrs": "read-write",
             "tcp_user_timeout": "25000",
         ]
-        options = defaults.merging(given) { _, given in given }
+        options = defaults.merging(variables) { $1 }.merging(given) { $1 }
         options["client_encoding"] = "UTF8"
         // libpq heeds it only where it blocks.
-        let timeout = options.removeValue(forKey: "connect_timeout").flatMap { Int64($0) } ?? 0
-        connectTimeout = timeout > 0 ? .seconds(timeout) : .seconds(10)
+        connectTimeout = try Self.connectTimeout(options.removeValue(forKey: "connect_timeout"))
+    }
+
+    /// The options that have a default here, by keyword, with the environment variables that they can be in.
+    private static let variables = [
+        "application_name": "PGAPPNAME",
+        "connect_timeout": "PGCONNECT_TIMEOUT",
+        "target_session_attrs": "PGTARGETSESSIONATTRS",
+    ]
+
+    /// The value of an environment variable of this process.
+    package static func environment(_ name: String) -> String? {
+        getenv(name).map { String(cString: $0) }
+    }
+
+    /// As libpq has it, 0 and less are for no timeout, which here is the default.
+    private static func connectTimeout(_ text: String?) throws(PostgresError) -> Duration {
+        guard let text, !text.isEmpty else { return .seconds(10) }
+        guard let seconds = Int32(text) else {
+            throw PostgresError(
+                .invalidConfiguration,
+                "connect_timeout is not a whole number of seconds",
+                hint: "Give one in the connection string or in PGCONNECT_TIMEOUT, such as connect_timeout=10."
+            )
+        }
+        return seconds > 0 ? .seconds(Int64(seconds)) : .seconds(10)
     }
 
     /// The role to connect as. Setting `nil` leaves it to libpq.
@@ -122,13 +156,23 @@ package struct ConnectionConfiguration: Sendable {
 }
 
 extension ConnectionConfiguration: CustomStringConvertible, CustomReflectable {
-    /// Which server and database; no password.
-    package var description: String {
-        let shown = ["host", "hostaddr", "port", "dbname", "user"].compactMap { key in
-            options[key].map { "\(key)=\($0)" }
-        }
-        return "ConnectionConfiguration(\(shown.joined(separator: " ")))"
+    /// Which server and database, by whom and how encrypted, as keywords and values. Whatever else there may be, a
+    /// password for instance, is left out.
+    package var publicOptions: String {
+        let keys = [
+            "host", "hostaddr", "port", "dbname", "user", "service", "sslmode", "sslrootcert", "sslcert",
+            "target_session_attrs",
+        ]
+        return keys.compactMap { key in
+            options[key].map { value in
+                // In a URI whose password has a / that is not written as %2F, it is what comes after that.
+                "\(key)=" + (key == "dbname" && value.contains("@") ? "..." : value)
+            }
+        }.joined(separator: " ")
     }
+
+    /// The public options; no password.
+    package var description: String { "ConnectionConfiguration(\(publicOptions))" }
 
     /// Nothing but the description, so that a dump shows no password.
     package var customMirror: Mirror {

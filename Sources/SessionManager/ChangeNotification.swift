@@ -17,6 +17,8 @@ public enum ChangeNotification {
 
 extension StreamSessionManager {
     /// Tells every client that wants to know, of whichever revision and in whichever process, that a list has changed.
+    ///
+    /// - Throws: as ``StreamSessionManager/broadcast(_:data:)``.
     public func listChanged(_ list: ServerList) async throws(SessionManagerError) {
         try await broadcast(list, data: ChangeNotification.listChanged(list))
     }
@@ -28,6 +30,7 @@ extension StreamSessionManager {
     ///   - uri: the resource.
     ///   - principal: the only user to be told, for a uri behind which each user has a resource of its own. Default:
     ///     `nil`, everybody who is subscribed.
+    /// - Throws: as ``StreamSessionManager/publish(_:data:principal:)``.
     @discardableResult
     public func resourceUpdated(_ uri: String, principal: String? = nil) async throws(SessionManagerError) -> Int {
         try await publish(uri, data: ChangeNotification.resourceUpdated(uri), principal: principal)

@@ -43,11 +43,21 @@ public actor InMemorySessionStore {
         var principal: String?
     }
 
+    /// One opening of a stream.
+    private struct Held {
+        let holder: Holder
+        let controller: any StreamController
+        /// Tells this opening from those before it.
+        let number: UInt64
+        /// The last event that was handed over of what the stream missed; `nil` when it is live.
+        var replayed: EventID?
+    }
+
     private struct Stream {
         /// `nil` for a stream that listens for changes.
         var sessionID: String?
         var listening: Listening?
-        var held: (holder: Holder, controller: any StreamController)?
+        var held: Held?
         /// The last event at the moment when nobody held the stream any more.
         var leftAfter: EventID?
         /// Events of this stream up to this one can no longer be replayed.
@@ -75,15 +85,23 @@ public actor InMemorySessionStore {
     /// Streams in the order in which they were left, to be forgotten when the log no longer reaches back to them.
     private var leftStreams: Deque<(id: String, after: EventID)> = []
     private var nextExpiry: ContinuousClock.Instant
+    private var lastOpening: UInt64 = 0
+    private let clock: @Sendable () -> ContinuousClock.Instant
 
     /// An empty store.
     public init(limits: Limits = Limits()) {
+        self.init(limits: limits, clock: { .now })
+    }
+
+    /// An empty store to which time passes as a test says.
+    package init(limits: Limits, clock: @escaping @Sendable () -> ContinuousClock.Instant) {
         self.limits = limits
+        self.clock = clock
         let start = InMemorySessionStore.now()
         lastEventID = start
         logStart = start
         broadcastsPurgedThrough = start
-        nextExpiry = .now
+        nextExpiry = clock()
     }
 
     private static func now() -> EventID {
@@ -116,7 +134,8 @@ extension InMemorySessionStore {
             }
             held.controller.close(.takenOver)
         }
-        stream.held = (holder, controller)
+        lastOpening += 1
+        stream.held = Held(holder: holder, controller: controller, number: lastOpening)
         stream.leftAfter = nil
         let waitingSince = stream.waitingSince
         stream.waitingSince = nil
@@ -127,12 +146,52 @@ extension InMemorySessionStore {
         guard let last = options.lastEventID ?? waitingSince else {
             return StreamOpening(replay: .none, position: lastEventID)
         }
-        let purged = id == sessionID ? max(stream.purgedThrough, broadcastsPurgedThrough) : stream.purgedThrough
-        guard last >= purged else { return StreamOpening(replay: .purged, position: lastEventID) }
-        for entry in log where entry.message.eventID > last && isFor(entry, stream: id, of: sessionID) {
-            guard deliver(entry.message, to: id) else { break }
+        guard last >= purgedThrough(id) else { return StreamOpening(replay: .purged, position: lastEventID) }
+        streams[id]?.held?.replayed = last
+        replay(id)
+        if streams[id]?.held?.replayed != nil {
+            let number = lastOpening
+            Task { await finishReplay(id, number) }
         }
         return StreamOpening(replay: .complete, position: lastEventID, start: last)
+    }
+
+    private func purgedThrough(_ id: String) -> EventID {
+        guard let stream = streams[id] else { return lastEventID }
+        return stream.sessionID == id ? max(stream.purgedThrough, broadcastsPurgedThrough) : stream.purgedThrough
+    }
+
+    /// Hands over what a stream has missed, as much as its consumer takes now. When that is all, the stream is live.
+    private func replay(_ id: String) {
+        guard let held = streams[id]?.held, let replayed = held.replayed else { return }
+        let start = firstIndex(after: replayed)
+        for entry in log[start...] where isFor(entry, stream: id) {
+            guard held.controller.enqueue(entry.message) else { return }
+            streams[id]?.held?.replayed = entry.message.eventID
+        }
+        streams[id]?.held?.replayed = nil
+    }
+
+    /// Goes on with a replay no faster than the consumer reads, so that it can catch up with more than its buffer holds.
+    private func finishReplay(_ id: String, _ number: UInt64) async {
+        while let held = streams[id]?.held, held.number == number, let replayed = held.replayed {
+            await held.controller.waitUntilDrained()
+            guard streams[id]?.held?.number == number else { return }
+            if replayed < purgedThrough(id) { return close(id, .purged) }
+            replay(id)
+            // It has read everything, and takes not even one message.
+            if streams[id]?.held?.replayed == replayed { return close(id, .tooSlow) }
+        }
+    }
+
+    /// Where in the log the first event after another one is.
+    private func firstIndex(after eventID: EventID) -> Int {
+        var (low, high) = (log.startIndex, log.endIndex)
+        while low < high {
+            let middle = low + (high - low) / 2
+            if log[middle].message.eventID > eventID { high = middle } else { low = middle + 1 }
+        }
+        return low
     }
 
     func listen(
@@ -147,7 +206,8 @@ extension InMemorySessionStore {
         guard filter.resources.count <= ChangeFilter.maximumResources else {
             throw SessionManagerError(
                 .invalidArgument,
-                "a stream may listen for \(ChangeFilter.maximumResources) resources"
+                "a stream may listen for \(ChangeFilter.maximumResources) resources",
+                hint: "Open several streams, each for some of them."
             )
         }
         let listening = streams.values.compactMap(\.listening)
@@ -155,9 +215,10 @@ extension InMemorySessionStore {
         guard streams[id] == nil else {
             throw SessionManagerError(.streamHeld, "there is a stream of that id", hint: "Give a new, random id.")
         }
+        lastOpening += 1
         streams[id] = Stream(
             listening: Listening(filter: filter, principal: principal),
-            held: (holder, controller),
+            held: Held(holder: holder, controller: controller, number: lastOpening),
             purgedThrough: lastEventID
         )
         return lastEventID
@@ -169,7 +230,12 @@ extension InMemorySessionStore {
         leave(id)
     }
 
-    func deleteStream(_ id: String) {
+    func deleteStream(_ id: String) throws(SessionManagerError) {
+        try requireID(id)
+        endStream(id)
+    }
+
+    private func endStream(_ id: String) {
         streams.removeValue(forKey: id)?.held?.controller.close(.ended)
     }
 
@@ -209,6 +275,7 @@ extension InMemorySessionStore {
     }
 
     func publish(_ uri: String, data: String, principal: String?) throws(SessionManagerError) -> Int {
+        try requireURI(uri)
         let subscribed = subscribers(uri).filter {
             streams[$0] != nil && (principal == nil || sessions[$0]?.principal == principal)
         }
@@ -233,8 +300,8 @@ extension InMemorySessionStore {
         Stream(sessionID: sessionID, purgedThrough: lastEventID)
     }
 
-    private func isFor(_ entry: Entry, stream id: String, of sessionID: String) -> Bool {
-        guard let stream = entry.stream else { return id == sessionID }
+    private func isFor(_ entry: Entry, stream id: String) -> Bool {
+        guard let stream = entry.stream else { return streams[id]?.sessionID == id }
         return stream == id
     }
 
@@ -257,13 +324,15 @@ extension InMemorySessionStore {
         return message
     }
 
-    @discardableResult
-    private func deliver(_ message: StreamMessage, to id: String) -> Bool {
-        guard let controller = streams[id]?.held?.controller else { return false }
-        if controller.enqueue(message) { return true }
-        controller.close(.tooSlow)
+    private func deliver(_ message: StreamMessage, to id: String) {
+        // A stream that is behind gets it from the log, in its turn.
+        guard let held = streams[id]?.held, held.replayed == nil else { return }
+        if !held.controller.enqueue(message) { close(id, .tooSlow) }
+    }
+
+    private func close(_ id: String, _ closing: StreamClosing) {
+        streams[id]?.held?.controller.close(closing)
         leave(id)
-        return false
     }
 
     private func leave(_ id: String) {
@@ -293,7 +362,11 @@ extension InMemorySessionStore {
     func start(_ id: String, metadata: SessionMetadata, principal: String?) throws(SessionManagerError) {
         try requireID(id)
         guard sessions[id] == nil else {
-            throw SessionManagerError(.sessionExists, "a session with that id exists")
+            throw SessionManagerError(
+                .sessionExists,
+                "a session with that id exists",
+                hint: "Draw session ids at random."
+            )
         }
         try addSession(id, metadata: metadata, principal: principal)
         // What is sent to the session before it opens its standalone stream is kept for it.
@@ -354,7 +427,7 @@ extension InMemorySessionStore {
         }
         if var session = sessions[id] {
             change(&session)
-            session.activity = .now
+            session.activity = clock()
             sessions[id] = session
         }
     }
@@ -368,7 +441,7 @@ extension InMemorySessionStore {
         guard sessions[id] == nil else { throw InMemorySessionStore.sessionNotFound }
         expireIdleSessions()
         try requireRoom(for: principal, beside: sessions.values.lazy.map(\.principal))
-        sessions[id] = Session(metadata: metadata, principal: principal, activity: .now)
+        sessions[id] = Session(metadata: metadata, principal: principal, activity: clock())
     }
 
     /// Makes sure that there may be one more session, or one more stream that listens, beside those there are.
@@ -400,17 +473,17 @@ extension InMemorySessionStore {
     }
 
     private func touch(_ id: String) {
-        sessions[id]?.activity = .now
+        sessions[id]?.activity = clock()
     }
 
     private func endSession(_ id: String) {
         sessions.removeValue(forKey: id)
-        for (streamID, stream) in streams where stream.sessionID == id { deleteStream(streamID) }
+        for (streamID, stream) in streams where stream.sessionID == id { endStream(streamID) }
     }
 
     private func expireIdleSessions() {
-        guard let idleTime = limits.idleTime, ContinuousClock.now >= nextExpiry else { return }
-        let now = ContinuousClock.now
+        let now = clock()
+        guard let idleTime = limits.idleTime, now >= nextExpiry else { return }
         // Looking through all sessions for each request would cost more than an exact end is worth.
         nextExpiry = now + min(idleTime / 4, .seconds(10))
         let open = Set(streams.values.filter { $0.held != nil }.compactMap(\.sessionID))
@@ -421,27 +494,47 @@ extension InMemorySessionStore {
 // MARK: - Arguments
 
 extension InMemorySessionStore {
-    private static let sessionNotFound = SessionManagerError(.sessionNotFound, "there is no such session")
+    private static let sessionNotFound = SessionManagerError(
+        .sessionNotFound,
+        "there is no such session",
+        hint: "Answer the client with 404, so that it starts a new session."
+    )
 
     private func requireID(_ id: String) throws(SessionManagerError) {
         guard (1...1024).contains(id.utf8.count), !id.utf8.contains(0) else {
-            throw SessionManagerError(.invalidArgument, "an id must have 1 to 1,024 bytes and no NUL")
+            throw SessionManagerError(
+                .invalidArgument,
+                "an id must have 1 to 1,024 bytes and no NUL",
+                hint: "Answer the client with 400 if the id came from it."
+            )
         }
     }
 
     private func requireURI(_ uri: String) throws(SessionManagerError) {
         guard ChangeFilter.canBeResource(uri) else {
-            throw SessionManagerError(.invalidArgument, "a uri must have 1 to 2,048 bytes and no NUL")
+            throw SessionManagerError(
+                .invalidArgument,
+                "a uri must have 1 to 2,048 bytes and no NUL",
+                hint: "Answer the client with 400 if the uri came from it."
+            )
         }
     }
 
     private func requireSize(of data: String) throws(SessionManagerError) {
         guard data.utf8.count <= limits.messageBytes else {
-            throw SessionManagerError(.messageTooLarge, "a message may have \(limits.messageBytes) bytes")
+            throw SessionManagerError(
+                .messageTooLarge,
+                "a message may have \(limits.messageBytes) bytes",
+                hint: "Send less, a link to the data for instance, or raise messageBytes of the store's limits."
+            )
         }
         // As in PostgreSQL, no text of which can hold one.
         guard !data.utf8.contains(0) else {
-            throw SessionManagerError(.invalidArgument, "a message must not hold a NUL character")
+            throw SessionManagerError(
+                .invalidArgument,
+                "a message must not hold a NUL character",
+                hint: "In JSON write it as \\u0000."
+            )
         }
     }
 }

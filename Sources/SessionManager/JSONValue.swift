@@ -2,12 +2,19 @@ public import Foundation
 
 /// Any JSON value, so that members which this library does not know survive a round trip.
 public enum JSONValue: Sendable, Hashable {
+    /// `null`.
     case null
+    /// `true` or `false`.
     case bool(Bool)
+    /// A number that is whole and fits 64 bits, however it is written: `1`, `1.0` and `1e0` are the same.
     case integer(Int64)
+    /// Any other number.
     case number(Double)
+    /// A string, without its quotation marks and escapes.
     case string(String)
+    /// An array, its elements in their order.
     case array([JSONValue])
+    /// An object, its members by name; of a name that occurs twice, one.
     case object([String: JSONValue])
 }
 

@@ -102,8 +102,7 @@ actor Batcher<Request: Sendable, Response: Sendable> {
 
     private func accept(_ entry: Entry) {
         guard !isStopped else {
-            let error = SessionManagerError(.notRunning, "the session manager has stopped")
-            entry.continuation?.resume(returning: .failure(error))
+            entry.continuation?.resume(returning: .failure(.stopped))
             return
         }
         waiting.append(entry)
@@ -164,7 +163,7 @@ actor Batcher<Request: Sendable, Response: Sendable> {
             await answer(0..<count, try await perform(underWay.map(\.request)))
         } catch  where error.isRefusal && count > 1 {
             // One of them was refused, and nothing was done: each is told for itself.
-            for index in 0..<count {
+            for index in 0..<count where underWay[index].continuation != nil {
                 do {
                     await answer(index..<index + 1, try await perform([underWay[index].request]))
                 } catch {

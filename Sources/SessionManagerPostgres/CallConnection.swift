@@ -92,7 +92,11 @@ actor CallConnection {
             )
             // Lost before it was known here: then nobody says so any more.
             guard await !connection.isClosed else {
-                throw PostgresError(.connectFailed, "the connection was lost at once")
+                throw PostgresError(
+                    .connectFailed,
+                    "the connection was lost at once",
+                    hint: "The server, or something between, ended it: the server's log says which."
+                )
             }
             guard case .connecting = state else { return await connection.close() }
             state = .connected(connection)
@@ -153,7 +157,7 @@ actor CallConnection {
                     hint: "Call run(), or add it to a ServiceGroup, before it is used."
                 )
             case .stopped:
-                throw SessionManagerError(.notRunning, "the session manager has stopped")
+                throw SessionManagerError.stopped
             case .connecting:
                 guard !Task.isCancelled else { throw SessionManagerError(.cancelled, "the task was cancelled") }
                 guard ContinuousClock.now < deadline else {

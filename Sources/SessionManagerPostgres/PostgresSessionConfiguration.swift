@@ -42,17 +42,20 @@ public struct PostgresSessionConfiguration: Sendable {
 
     /// The database: a URI (`postgresql://...`) or keywords and values (`host=... dbname=...`), as libpq takes them,
     /// with several hosts for failover and `sslmode`, `sslrootcert`, `sslcert`, `sslkey` for TLS. What it does not say
-    /// is taken from libpq's environment variables and its password file.
+    /// is taken from libpq's environment variables and its password file; where these say nothing either,
+    /// `target_session_attrs` is `read-write`, so that of several hosts the primary is found.
     public var connectionString: String
 
     /// The same for the connection that listens, which must not go through a pooler in transaction mode.
     /// Default: `nil`, the same as ``connectionString``.
     public var listenerConnectionString: String?
 
-    /// The role to connect as. Default: `nil`, what the connection string says.
+    /// The role to connect as, for both connections: it overrides what either connection string says.
+    /// Default: `nil`, what each says, else `PGUSER`, else the user of the operating system.
     public var user: String?
 
-    /// The password of the role. Default: `nil`, what the connection string says.
+    /// The password of the role, for both connections: it overrides what either connection string says.
+    /// Default: `nil`, what each says, else `PGPASSWORD`, else the password file.
     public var password: String?
 
     /// The namespace of this application's sessions. Default: `tmcp`.
@@ -71,21 +74,27 @@ public struct PostgresSessionConfiguration: Sendable {
     public var inlineLimit: Int?
 
     /// How often this process says that it is alive. Its streams are lost to others when it was silent for the store's
-    /// freshness window, 10 s by default. Default: 3 s.
+    /// freshness window, 10 s by default: a third of that leaves room for one that is late. 10 ms to 1 h, and below the
+    /// window. Default: 3 s.
     public var heartbeatInterval: Duration
 
-    /// How long connecting may take, and how long a call waits for a lost connection to come back. Default: 10 s.
-    public var connectTimeout: Duration
+    /// How long connecting may take, and how long a call waits for a lost connection to come back. 1 ms to 1 day.
+    /// Default: `nil`, the `connect_timeout` of the connection string, else `PGCONNECT_TIMEOUT`, else 10 s.
+    public var connectTimeout: Duration?
 
-    /// How long the server works on a call before it gives up and undoes it. Default: 10 s.
+    /// How long the server works on a call before it gives up and undoes it. 1 ms to 1 day. Default: 10 s.
     public var statementTimeout: Duration
 
     /// When a call counts as done. Default: ``Durability/asynchronous``.
     public var durability: Durability
 
     /// What the connections are called in `pg_stat_activity`, and this process in `tmcp.node_status`.
-    /// Default: `tmcp`.
-    public var applicationName: String
+    /// Default: `nil`, the `application_name` of the connection string, else `PGAPPNAME`, else `tmcp`.
+    public var applicationName: String?
+
+    /// Whether ``heartbeatInterval`` has to be below the store's freshness window. Default: `true`; tests have processes that
+    /// say nothing.
+    var checksHeartbeatInterval = true
 
     /// Where metrics go. Default: `nil`, the process's `MetricsSystem`.
     var metricsFactory: (any MetricsFactory)?
@@ -101,9 +110,9 @@ public struct PostgresSessionConfiguration: Sendable {
         create = true
         inlineLimit = nil
         heartbeatInterval = .seconds(3)
-        connectTimeout = .seconds(10)
+        connectTimeout = nil
         statementTimeout = .seconds(10)
         durability = .asynchronous
-        applicationName = "tmcp"
+        applicationName = nil
     }
 }

@@ -21,6 +21,17 @@ public import SessionManager
 ///     print(message.data)
 /// }
 /// ```
+///
+/// ## What every call can throw
+/// `SessionManagerError`, besides what each method names, with code
+/// - `.notRunning` when ``run()`` was not called within the connect timeout, or has ended: nothing was done;
+/// - `.unreachable` when there was no connection within the connect timeout: nothing was done;
+/// - `.outcomeUnknown` when the connection was lost before the answer came: it may have been done;
+/// - `.timeout` after the statement timeout, or 2 s of waiting for a lock: it was undone;
+/// - `.cancelled` when the calling task is: it may have been done;
+/// - `.storeNotFound` when the store was dropped or is no longer granted, and `.invalidArgument` for an argument that holds
+///   a NUL character, which no text of PostgreSQL can;
+/// - `.database` for whatever else PostgreSQL refuses: `sqlState` says what.
 public struct PostgresStreamSessionManager: StreamSessionManager, Service {
     let client: SessionClient
 
@@ -35,8 +46,12 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
     /// Connects, installs or checks what the database needs, and serves until the task is cancelled or the service
     /// group shuts down. Then streams are let go of, and their clients can resume them in another process.
     ///
-    /// - Throws: `SessionManagerError` when the start fails: `.configuration`, `.unreachable`, `.notInstalled`,
-    ///   `.storeNotFound`, `.listenerPooled`; and when it is called twice. Later losses of a connection are mended.
+    /// - Throws: `SessionManagerError` when the start fails: `.configuration` for an option or a connection string that is
+    ///   wrong; `.unreachable` when there is no server, or it does not answer; `.notInstalled` and `.storeNotFound` when
+    ///   something is missing in the database, or was not granted; `.listenerPooled` when notifications do not arrive;
+    ///   `.invalidArgument` when the store or a relation cannot have its name; `.timeout`, `.outcomeUnknown` and
+    ///   `.database` when a statement fails for another reason; `.cancelled` when the task was cancelled meanwhile; and
+    ///   `.notRunning` when it is called twice. Later losses of a connection are mended.
     public func run() async throws {
         try await client.run()
     }
@@ -54,12 +69,18 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
     /// half of the client's time; so do its child tasks. It is one thread, which all streams wait for: what runs there
     /// must neither block nor compute for long.
     ///
-    /// - Throws: as ``waitUntilReady()``; `.unreachable` when there is no `run()` within the connect timeout.
+    /// - Throws: as ``waitUntilReady()``; `.notRunning` also when there is no `run()` within the connect timeout, and
+    ///   `.cancelled` when the task is cancelled.
     public var taskExecutor: any TaskExecutor {
         get async throws(SessionManagerError) { try await client.running().eventLoop }
     }
 
     /// Opens the stream `id` in this process. SQL: `tmcp.attach_batch`.
+    ///
+    /// - Throws: `.streamHeld` when another live process holds the stream and no last event id was given,
+    ///   `.sessionNotFound` when its session belongs to another principal, `.invalidArgument` for an id that cannot be
+    ///   one, `.nodeFenced` when this process could not register anew within the connect timeout, and what every call
+    ///   can throw.
     @discardableResult
     public func create(
         _ id: String,
@@ -70,6 +91,11 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
     }
 
     /// Opens the stream `id` in this process, without a session. SQL: `tmcp.listen`.
+    ///
+    /// - Throws: `.streamHeld` when there is a stream of that id, `.sessionLimitReached` or
+    ///   `.principalSessionLimitReached` when as many listen as there may be sessions, `.invalidArgument` for an id or
+    ///   a filter that cannot be one, `.nodeFenced` as ``create(_:controller:options:)``, and what every call can
+    ///   throw.
     @discardableResult
     public func listen(
         _ id: String,
@@ -88,7 +114,7 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
             throw SessionManagerError(.notRunning, "this session manager holds no streams")
         }
         switch try await attaches.submit(attachment) {
-        case .opened(let opening): return opening
+        case .opened(let opening, _): return opening
         case .refused(let error): throw error
         case .held:
             throw SessionManagerError(
@@ -108,22 +134,32 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
     }
 
     /// Lets go of the stream `id`, whose client is gone. SQL: `tmcp.detach`.
+    ///
+    /// - Throws: `.notRunning` when ``run()`` was not called within the connect timeout, or has ended, and `.cancelled`
+    ///   while it waits for that. What the database cannot be told now it is told later.
     public func detach(_ id: String) async throws(SessionManagerError) {
         await (try client.running()).node?.detach(id)
     }
 
     /// Ends the stream `id` wherever it is held. SQL: `tmcp.delete_stream`.
+    ///
+    /// - Throws: `.invalidArgument` for an id that cannot be one, and what every call can throw.
     public func delete(_ id: String) async throws(SessionManagerError) {
         try await client.functions.call("tmcp.delete_stream", [.text(id)])
     }
 
     /// Whether the stream `id` is open in a process that is alive. SQL: `tmcp.has`.
+    ///
+    /// - Throws: what every call can throw.
     public func has(_ id: String) async throws(SessionManagerError) -> Bool {
         try await client.functions.value("tmcp.has", [.text(id)])
     }
 
     /// Sends `data` to the standalone streams of `sessions`, or to all. SQL: `tmcp.send`, `tmcp.multicast` and
     /// `tmcp.broadcast`; `tmcp.send_batch` for what is sent at the same time.
+    ///
+    /// - Throws: `.messageTooLarge` when `data` is over the store's limit, and then nothing was sent to anybody, and
+    ///   what every call can throw.
     @discardableResult
     public func send(_ sessions: [String]?, data: String) async throws(SessionManagerError) -> [SendReceipt] {
         let recipients: MessageSender.Recipients
@@ -141,20 +177,39 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
     }
 
     /// Sends `data` to all sessions, and to the streams that listen for changes of `list`. SQL: `tmcp.broadcast`.
+    ///
+    /// - Throws: as ``send(_:data:)``.
     @discardableResult
     public func broadcast(_ list: ServerList, data: String) async throws(SessionManagerError) -> EventID {
-        EventID(rawValue: try await client.functions.value("tmcp.broadcast", [.text(data), .text(list.rawValue)]))
+        EventID(rawValue: try await sendAlone("tmcp.broadcast", [.text(data), .text(list.rawValue)]))
     }
 
     /// Sends `data` to whoever is subscribed to `uri`, in this database. SQL: `tmcp.publish`.
+    ///
+    /// - Throws: as ``send(_:data:)``; `.invalidArgument` also for a uri that cannot be one.
     @discardableResult
     public func publish(_ uri: String, data: String, principal: String?) async throws(SessionManagerError) -> Int {
-        try await client.functions.value("tmcp.publish", [.text(uri), .text(data), .text(principal)])
+        try await sendAlone("tmcp.publish", [.text(uri), .text(data), .text(principal)])
     }
 
     /// Sends `data` to the sessions that want to hear of `level`, in this database. SQL: `tmcp.log`.
+    ///
+    /// - Throws: as ``send(_:data:)``.
     @discardableResult
     public func log(_ level: LogLevel, data: String) async throws(SessionManagerError) -> Int {
-        try await client.functions.value("tmcp.log", [.inferred(level.rawValue), .text(data)])
+        try await sendAlone("tmcp.log", [.inferred(level.rawValue), .text(data)])
+    }
+
+    /// Sends with a call of its own, as the database looks the recipients up.
+    private func sendAlone<Value: PostgresDecodable & Sendable>(
+        _ function: StaticString,
+        _ arguments: [PostgresParameter]
+    ) async throws(SessionManagerError) -> Value {
+        let running = try await client.running()
+        let start = ContinuousClock.now
+        running.metrics.sendsAlone()
+        let value: Value = try await running.functions.value(function, arguments)
+        running.metrics.sendTook(ContinuousClock.now - start)
+        return value
     }
 }

@@ -47,7 +47,7 @@ final class SessionClient: Sendable {
         let running = Task { await components.run() }
         // Returns when the service group shuts down, or the task is cancelled.
         try? await gracefulShutdown()
-        await lifecycle.stopped(SessionManagerError(.notRunning, "the session manager has stopped"))
+        await lifecycle.stopped(SessionManagerError.stopped)
         await Task { await components.stop() }.value
         running.cancel()
         await running.value
@@ -70,7 +70,7 @@ final class SessionClient: Sendable {
             }
         }
         let timeout = Task {
-            try await Task.sleep(for: configuration.connectTimeout)
+            try await Task.sleep(for: configuration.patience)
             waiting.cancel()
         }
         defer { timeout.cancel() }
@@ -82,7 +82,7 @@ final class SessionClient: Sendable {
         guard !Task.isCancelled else { throw SessionManagerError(.cancelled, "the task was cancelled") }
         try ready.get()
         guard let components = components.load() else {
-            throw SessionManagerError(.notRunning, "the session manager has stopped")
+            throw SessionManagerError.stopped
         }
         return components
     }

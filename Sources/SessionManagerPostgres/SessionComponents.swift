@@ -15,6 +15,7 @@ final class SessionComponents: Sendable {
     let metrics: SessionMetrics
 
     init(configuration: PostgresSessionConfiguration, holdsStreams: Bool, logger: Logger) throws(SessionManagerError) {
+        try configuration.check()
         let metrics = SessionMetrics(factory: configuration.metricsFactory ?? MetricsSystem.factory)
         self.metrics = metrics
         do throws(PostgresError) {
@@ -50,7 +51,7 @@ final class SessionComponents: Sendable {
                     eventLoop: eventLoop,
                     maximumCount: 256,
                     perform: { (attachments) async throws(SessionManagerError) in try await node.attach(attachments) },
-                    undo: { attachment, _ in await node.detach(attachment.id) }
+                    undo: { _, outcome in await node.undo(outcome) }
                 )
             }
         } catch {
@@ -65,8 +66,11 @@ final class SessionComponents: Sendable {
     /// Connects, installs or checks, and listens.
     func start(configuration: PostgresSessionConfiguration, logger: Logger) async throws(SessionManagerError) {
         try await calls.start()
-        try await Installation(configuration: configuration, calls: calls, logger: logger).ensure()
-        try await node?.start()
+        let installation = Installation(configuration: configuration, calls: calls, logger: logger)
+        try await installation.ensure()
+        guard let node else { return }
+        try await installation.checkHeartbeatInterval()
+        try await node.start()
     }
 
     /// Runs until the task is cancelled or ``stop()`` is called.
@@ -86,35 +90,5 @@ final class SessionComponents: Sendable {
         await sends.stop()
         await node?.stop()
         await calls.stop()
-    }
-}
-
-extension ConnectionConfiguration {
-    /// How the connection for calls is made.
-    static func calls(_ configuration: PostgresSessionConfiguration) throws(PostgresError) -> ConnectionConfiguration {
-        var result = try ConnectionConfiguration(connectionString: configuration.connectionString)
-        result.apply(configuration)
-        result.synchronousCommit = configuration.durability == .asynchronous ? .off : nil
-        result.statementTimeout = configuration.statementTimeout
-        // A row that an operator's open transaction holds must not hold up everybody's calls for long.
-        result.lockTimeout = min(configuration.statementTimeout, .seconds(2))
-        return result
-    }
-
-    /// How the connection that listens is made.
-    static func listener(_ configuration: PostgresSessionConfiguration) throws(PostgresError) -> ConnectionConfiguration
-    {
-        var result = try ConnectionConfiguration(
-            connectionString: configuration.listenerConnectionString ?? configuration.connectionString
-        )
-        result.apply(configuration)
-        return result
-    }
-
-    private mutating func apply(_ configuration: PostgresSessionConfiguration) {
-        if let user = configuration.user { self.user = user }
-        if let password = configuration.password { self.password = password }
-        applicationName = configuration.applicationName
-        connectTimeout = configuration.connectTimeout
     }
 }

@@ -9,7 +9,45 @@ extension SessionManagerError {
             error.message,
             sqlState: error.sqlState,
             detail: error.detail,
-            hint: error.hint
+            hint: error.hint ?? Self.hint(error)
+        )
+    }
+
+    /// What to do about it, where neither the server nor the connection says so.
+    private static func hint(_ error: PostgresError) -> String? {
+        switch (code(error), error.sqlState) {
+        case (.outcomeUnknown, _):
+            "It may have been done or not. Make the call again only if it does no harm to have it done twice."
+        case (.timeout, "55P03"):
+            "It was undone: somebody holds a lock for too long, an open transaction perhaps. pg_stat_activity and "
+                + "pg_locks tell who; make the call again."
+        case (.timeout, _):
+            "It was undone. Make the call again; if that happens often, see what the server is busy with, or raise "
+                + "statementTimeout."
+        case (.invalidArgument, "22021"):
+            "Leave NUL characters out; in JSON one is written as \\u0000."
+        case (.invalidArgument, nil):
+            "Leave NUL characters out; in JSON one is written as \\u0000. Send less in one call if it is too much."
+        default: nil
+        }
+    }
+
+    /// What a caller is told who comes too late.
+    static var stopped: SessionManagerError {
+        SessionManagerError(
+            .notRunning,
+            "the session manager has stopped",
+            hint: "A session manager runs once; make another one. Services end in the opposite order of their list, so "
+                + "put it before those that use it."
+        )
+    }
+
+    /// The listening connection was made, and lost before it was of use.
+    static var listenerLost: SessionManagerError {
+        SessionManagerError(
+            .unreachable,
+            "the listening connection was lost at once",
+            hint: "The server, or something between, ended it: the server's log says which. At a start, start again."
         )
     }
 
@@ -17,14 +55,19 @@ extension SessionManagerError {
     init(connecting error: PostgresError) {
         self.init(error)
         switch error.sqlState?.prefix(2) {
+        case _ where code == .cancelled: break
         case "28":
             code = .configuration
             hint = hint ?? "Check the user and the password, and what pg_hba.conf allows them."
         case "3D":
             code = .configuration
             hint = hint ?? "Create the database, or name another one in the connection string."
-        default:
+        case nil:
             hint = hint ?? "Check the host and the port in the connection string, and whether the server runs."
+        case "53":
+            hint = hint ?? "The server has no connection or memory left: see max_connections, and who is connected."
+        default:
+            hint = hint ?? "The server answered, and refused: its message and its log say why."
         }
     }
 
@@ -75,10 +118,11 @@ extension SessionManagerError {
         }
     }
 
-    /// Whether the server refused the call for what was in it, so that the calls it was batched with may do better
-    /// alone.
+    /// Whether the server refused the call for what was in it and undid it, so that the calls it was batched with may do
+    /// better alone. An answer that was not understood is none: it came after the commit, and nothing may be done twice.
     var isRefusal: Bool {
         switch code {
+        case .database: sqlState != nil
         case .unreachable, .outcomeUnknown, .cancelled, .notRunning, .nodeFenced, .timeout: false
         default: true
         }

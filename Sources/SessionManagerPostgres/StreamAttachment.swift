@@ -3,7 +3,8 @@ import SessionManager
 /// A stream to be opened, and what came of it.
 struct StreamAttachment: Sendable {
     enum Outcome: Sendable {
-        case opened(StreamOpening)
+        /// - Parameter stream: what this opening is undone by; `nil` if the stream was lost again at once.
+        case opened(StreamOpening, stream: Opened?)
         /// Another live node holds it, and no last event id was given.
         case held
         /// Its session belongs to another principal.
@@ -15,6 +16,12 @@ struct StreamAttachment: Sendable {
         var isFenced: Bool {
             if case .refused(let error) = self { error.code == .nodeFenced } else { false }
         }
+    }
+
+    /// One opening of a stream. Its id does not do: under that there can be another stream here, of somebody else.
+    struct Opened: Sendable {
+        let number: Int64
+        let attachment: UInt64
     }
 
     let id: String

@@ -61,7 +61,7 @@ extension StreamNode {
             await detachRemaining()
             // Any of this may have been undone while the rest was under way.
             guard listener === connection, self.registration?.node == registration.node, !isStopped else {
-                throw SessionManagerError(.unreachable, "the listening connection was lost at once")
+                throw SessionManagerError.listenerLost
             }
         } catch {
             listener = nil
@@ -91,7 +91,7 @@ extension StreamNode {
     /// To be called by ``changingStreams(_:)``.
     func currentRegistration() async throws(SessionManagerError) -> StoreFunctions.Registration {
         if let registration { return registration }
-        let registration = try await functions.registerNode(name: configuration.applicationName)
+        let registration = try await functions.registerNode(name: listenerConfiguration.applicationName)
         self.registration = registration
         registry.registered(at: registration.position)
         return registration
@@ -115,19 +115,13 @@ extension StreamNode {
     ) async throws(SessionManagerError) {
         let token = "probe \(UInt64.random(in: .min ... .max))"
         // A direct connection hears it sooner or later, and a server may be slow.
-        let patience = await connection.isPooled ? .seconds(2) : configuration.connectTimeout
+        let patience = await connection.isPooled ? .seconds(2) : listenerConfiguration.connectTimeout
         _ = try await functions.calls.query("SELECT pg_notify($1, $2)", [.text(registration.channel), .text(token)])
         if await hears(token, within: patience) { return }
         guard listener === connection, !isStopped else {
-            throw SessionManagerError(.unreachable, "the listening connection was lost at once")
+            throw SessionManagerError.listenerLost
         }
-        throw SessionManagerError(
-            .listenerPooled,
-            "notifications do not arrive on the listening connection within \(patience)",
-            hint: "It probably goes through a pooler in transaction mode, which swallows LISTEN. Give a connection "
-                + "string that leads to the server itself, or to a pool in session mode, as "
-                + "listenerConnectionString; the calls may keep the pooler."
-        )
+        throw await ListenerDiagnosis(listener: connection, calls: functions.calls).error(after: patience)
     }
 
     private func hears(_ token: String, within patience: Duration) async -> Bool {

@@ -12,7 +12,7 @@ extension StreamNode {
     func attach(_ attachments: [StreamAttachment]) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
         // Whatever was refused by the fencing was not opened; and fenced it may be again before it comes to that, where
         // everything is slow.
-        let deadline = ContinuousClock.now + configuration.connectTimeout
+        let deadline = ContinuousClock.now + listenerConfiguration.connectTimeout
         var outcomes: [StreamAttachment.Outcome?] = Array(repeating: nil, count: attachments.count)
         var remaining = Array(attachments.indices)
         repeat {
@@ -50,7 +50,7 @@ extension StreamNode {
     }
 
     private func requireNotStopped() throws(SessionManagerError) {
-        guard !isStopped else { throw SessionManagerError(.notRunning, "the session manager has stopped") }
+        guard !isStopped else { throw SessionManagerError.stopped }
     }
 
     private func attach(
@@ -96,7 +96,8 @@ extension StreamNode {
             )
             perform(registry.attached(stream, replayAfter: nil))
             record()
-            return .opened(StreamOpening(replay: .none, position: opened.position))
+            let opening = StreamOpening(replay: .none, position: opened.position)
+            return .opened(opening, stream: latestOpening(of: opened.stream))
         } catch {
             // Without an answer, the database may have opened a stream that this process does not know of.
             if error.code == .nodeFenced || error.code == .outcomeUnknown { await abandon(registration) }
@@ -133,11 +134,26 @@ extension StreamNode {
                 delivered: opening.position
             )
             perform(registry.attached(stream, replayAfter: opening.start))
-            return .opened(opening)
+            return .opened(opening, stream: latestOpening(of: number))
         }
     }
 
-    /// Lets go of a stream whose client is gone, or whose opener does not wait for it any more.
+    private func latestOpening(of stream: Int64) -> StreamAttachment.Opened? {
+        registry.streams[stream].map { StreamAttachment.Opened(number: stream, attachment: $0.attachment) }
+    }
+
+    /// Lets go of a stream whose opener does not wait for it any more. What was refused is somebody else's, and so is a
+    /// stream that was opened anew since.
+    func undo(_ outcome: StreamAttachment.Outcome) async {
+        guard case .opened(_, let opened?) = outcome,
+            registry.streams[opened.number]?.attachment == opened.attachment
+        else { return }
+        registry.close(opened.number, .detached)
+        record()
+        await detach(opened.number)
+    }
+
+    /// Lets go of a stream whose client is gone.
     func detach(_ id: String) async {
         guard let stream = registry.stream(id: id) else { return }
         registry.close(stream.number, .detached)

@@ -19,7 +19,7 @@ struct ConnectionConfigurationTests {
 
     @Test("What the string does not say has a default, and what it says stays")
     func defaults() throws {
-        let silent = try ConnectionConfiguration(connectionString: "")
+        let silent = try ConnectionConfiguration(connectionString: "", environment: { _ in nil })
         #expect(silent.options["target_session_attrs"] == "read-write")
         #expect(silent.options["keepalives_idle"] == "10")
         #expect(silent.applicationName == "tmcp")
@@ -27,13 +27,31 @@ struct ConnectionConfigurationTests {
         let outspoken = try ConnectionConfiguration(
             connectionString: """
                 target_session_attrs=any keepalives_idle=99 application_name=mine connect_timeout=3 client_encoding=latin1
-                """
+                """,
+            environment: { _ in "9" }
         )
         #expect(outspoken.options["target_session_attrs"] == "any")
         #expect(outspoken.options["keepalives_idle"] == "99")
         #expect(outspoken.applicationName == "mine")
         #expect(outspoken.connectTimeout == .seconds(3))
         #expect(outspoken.options["client_encoding"] == "UTF8", "texts are UTF-8, whatever the string says")
+    }
+
+    @Test("What only the environment says counts, as for libpq")
+    func environment() throws {
+        let variables = ["PGAPPNAME": "mine", "PGCONNECT_TIMEOUT": "3", "PGTARGETSESSIONATTRS": "standby"]
+        let configuration = try ConnectionConfiguration(connectionString: "", environment: { variables[$0] })
+        #expect(configuration.applicationName == "mine")
+        #expect(configuration.connectTimeout == .seconds(3))
+        #expect(configuration.options["target_session_attrs"] == "standby")
+        #expect(configuration.options["keepalives_idle"] == "10")
+        #expect(configuration.options["connect_timeout"] == nil)
+    }
+
+    @Test("A connect timeout of 0 or less is none for libpq, and the default here", arguments: ["0", "-1", "''"])
+    func noConnectTimeout(text: String) throws {
+        let configuration = try ConnectionConfiguration(connectionString: "connect_timeout=\(text)")
+        #expect(configuration.connectTimeout == .seconds(10))
     }
 
     @Test(
@@ -46,6 +64,7 @@ struct ConnectionConfigurationTests {
             ("postgresql://host:70000/db", "1 to 65535"),
             ("host=a port=5432x", "1 to 65535"),
             ("host='a", "unterminated"),
+            ("connect_timeout=soon", "connect_timeout"),
             ("postgresql://[::1/db", "IPv6"),
             ("host=a\0b", "NUL"),
         ]

@@ -21,6 +21,11 @@ struct BatcherTests {
 
         func open() {
             isOpen = true
+            letThrough()
+        }
+
+        /// Does what has arrived, and nothing that comes later.
+        func letThrough() {
             for continuation in waiting { continuation.resume() }
             waiting = []
         }
@@ -36,6 +41,7 @@ struct BatcherTests {
             arrivals.removeAll { $0.count <= batches.count }
             if !isOpen { await withCheckedContinuation { waiting.append($0) } }
             if requests.contains(13) { throw SessionManagerError(.messageTooLarge, "13") }
+            if requests.contains(99) { throw SessionManagerError(.database, "99") }
             if requests.contains(66) { throw SessionManagerError(.outcomeUnknown, "66") }
             return requests.filter { $0 != 0 }.map { "\($0)" }
         }
@@ -132,8 +138,8 @@ struct BatcherTests {
     }
 
     @Test(
-        "One that is refused does not take the others with it; one whose outcome is unknown does",
-        arguments: [13, 66]
+        "One that is refused does not take the others with it; one whose outcome is unknown, or not understood, does",
+        arguments: [13, 66, 99]
     )
     func refusal(number: Int) async throws {
         let performer = Performer(isOpen: false)
@@ -148,17 +154,9 @@ struct BatcherTests {
             await performer.open()
             _ = try await first
             var codes: [SessionManagerError.Code?] = []
-            for other in others {
-                switch await other.result {
-                case .success: codes.append(nil)
-                case .failure(let error): codes.append((error as? SessionManagerError)?.code)
-                }
-            }
-            #expect(
-                codes
-                    == (number == 13
-                        ? [nil, .messageTooLarge, nil] : [.outcomeUnknown, .outcomeUnknown, .outcomeUnknown])
-            )
+            for other in others { codes.append((await other.result.failure as? SessionManagerError)?.code) }
+            let failure = number == 66 ? SessionManagerError.Code.outcomeUnknown : .database
+            #expect(codes == (number == 13 ? [nil, .messageTooLarge, nil] : [failure, failure, failure]))
             #expect(await performer.batches.count == (number == 13 ? 5 : 2))
         }
     }
@@ -181,6 +179,32 @@ struct BatcherTests {
             #expect(third == "3")
             #expect(await performer.batches == [[1], [3]])
             #expect(await performer.undone == [1])
+        }
+    }
+
+    @Test("When one is refused, those whose callers are gone are not done with the others")
+    func cancelledRefusal() async throws {
+        let performer = Performer(isOpen: false)
+        try await withBatcher(performer) { batcher in
+            async let first = batcher.submit(1)
+            await performer.arrived(1)
+            var others: [Task<String, any Error>] = []
+            for (index, number) in [2, 13, 3].enumerated() {
+                others.append(Task { try await batcher.submit(number) })
+                await batcher.waits(for: index + 1)
+            }
+            await performer.letThrough()
+            _ = try await first
+            await performer.arrived(2)
+            others[2].cancel()
+            var codes: [SessionManagerError.Code?] = []
+            for other in others.reversed() {
+                if codes.count == 1 { await performer.open() }
+                codes.append((await other.result.failure as? SessionManagerError)?.code)
+            }
+            #expect(codes == [.cancelled, .messageTooLarge, nil])
+            #expect(await performer.batches == [[1], [2, 13, 3], [2], [13]])
+            #expect(await performer.undone.isEmpty)
         }
     }
 
@@ -212,9 +236,15 @@ struct BatcherTests {
     }
 }
 
+extension Result {
+    fileprivate var failure: Failure? {
+        if case .failure(let failure) = self { failure } else { nil }
+    }
+}
+
 extension Batcher {
     /// Returns when so many requests wait.
     fileprivate func waits(for count: Int) async {
-        while waitingCount < count { await Task.yield() }
+        while waitingCount < count, !Task.isCancelled { await Task.yield() }
     }
 }

@@ -270,6 +270,33 @@ struct DeliveryTests {
         }
     }
 
+    @Test(
+        "A client that missed more than its buffer holds catches up as fast as it reads, also while more comes",
+        arguments: Backend.allCases
+    )
+    func longReplay(backend: Backend) async throws {
+        let data = String(repeating: "x", count: 100_000)
+        try await backend.with { managers, _ in
+            let position = try await managers[0].create("a", controller: MessageStream().controller).position
+            try await managers[0].detach("a")
+            for index in 0..<30 { try await managers[1].send(["a"], data: data + "\(index)") }
+            let stream = MessageStream(byteLimit: 1_048_576)
+            let opening = try await managers[0].create(
+                "a",
+                controller: stream.controller,
+                options: StreamOptions(lastEventID: position)
+            )
+            #expect(opening.replay == .complete)
+            for index in 30..<40 { try await managers[1].send(["a"], data: data + "\(index)") }
+            let received = await stream.next(40)
+            #expect(received.map { $0.dropFirst(data.count) } == (0..<40).map { "\($0)" })
+            #expect(stream.closing == nil)
+            // It is live again.
+            try await managers[1].send(["a"], data: "live")
+            #expect(await stream.next(1) == ["live"])
+        }
+    }
+
     @Test("A message to a session that has not opened its stream yet waits for it", arguments: Backend.allCases)
     func notYetOpened(backend: Backend) async throws {
         try await backend.with { managers, infos in
@@ -347,6 +374,14 @@ struct DeliveryTests {
                 try await infos[0].setLogLevel(id, .info, principal: nil)
             }
             #expect(level?.code == .invalidArgument)
+            let end = await #expect(throws: SessionManagerError.self) { try await managers[0].delete(id) }
+            #expect(end?.code == .invalidArgument)
+            // Twice as long as an id may be.
+            let update = await #expect(throws: SessionManagerError.self) {
+                try await managers[0].publish(id + id, data: "1")
+            }
+            #expect(update?.code == .invalidArgument)
+            for error in [opening, level, end, update] { #expect(error?.hint?.isEmpty == false) }
         }
     }
 }

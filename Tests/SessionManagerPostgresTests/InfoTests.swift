@@ -85,6 +85,50 @@ struct InfoTests {
         }
     }
 
+    @Test("can be in another database than the streams, and is shared by the processes all the same")
+    func twoDatabases() async throws {
+        try await TestDatabase.withEmptyDatabase { other in
+            let database = try TestDatabase()
+            let infos = (0..<2).map { _ in
+                PostgresInfoSessionManager(configuration: other.configuration, logger: other.logger)
+            }
+            try await database.withManagers(2) { managers in
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    for info in infos { group.addTask { try await info.run() } }
+                    for info in infos { try await info.waitUntilReady() }
+                    let stream = MessageStream()
+                    try await infos[0].start(
+                        "a",
+                        metadata: SessionMetadata(clientInfo: ["name": "x"], logLevel: .error),
+                        principal: "ann"
+                    )
+                    try await managers[0].create("a", controller: stream.controller, options: .init(principal: "ann"))
+                    try await infos[0].addSubscription("a", uri: "note://x", principal: "ann")
+                    #expect(try await infos[1].metadata("a", principal: "ann")?.clientInfo == ["name": "x"])
+                    #expect(try await infos[1].getLogLevel("a", principal: "ann") == .error)
+                    // The database of the streams knows no subscriptions: they are asked for where they are.
+                    #expect(try await managers[1].publish("note://x", data: "nobody") == 0)
+                    let subscribers = try await infos[1].getSubscriptions("note://x")
+                    #expect(subscribers == ["a"])
+                    try await managers[1].send(subscribers, data: "1")
+                    #expect(await stream.next(1) == ["1"])
+                    #expect(try await infos[1].delete("a", principal: "ann"))
+                    #expect(try await infos[0].metadata("a", principal: "ann") == nil)
+                    #expect(try await managers[1].has("a"))
+                    try await managers[1].delete("a")
+                    for await _ in stream {}
+                    #expect(stream.closing == .ended)
+                    group.cancelAll()
+                }
+            }
+            let tables: Int64 = try await database.query(
+                "SELECT count(*) FROM tmcp.session_status WHERE store = $1",
+                [.text(other.store)]
+            ).value()
+            #expect(tables == 0)
+        }
+    }
+
     @Test("that others have written, and that JSON here cannot hold, is an error and no crash")
     func foreignMetadata() async throws {
         let database = try TestDatabase()

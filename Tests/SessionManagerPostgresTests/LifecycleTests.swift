@@ -95,6 +95,8 @@ struct LifecycleTests {
             await code { try await info.setLogLevel("a", .info, principal: nil) },
         ]
         #expect(codes == Array(repeating: .notRunning, count: codes.count))
+        let late = await #expect(throws: SessionManagerError.self) { try await manager.has("a") }
+        #expect(late?.hint?.contains("make another one") == true)
         let error = await #expect(throws: SessionManagerError.self) { try await manager.run() }
         #expect(error?.code == .notRunning)
     }
@@ -218,6 +220,58 @@ struct LifecycleTests {
         }
     }
 
+    @Test("A caller that is refused and cancelled at the same moment closes nobody's stream")
+    func cancelledRefusals() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers(
+            1,
+            configure: {
+                $1.applicationName = database.store
+                // It would wait for the same lock.
+                $1.heartbeatInterval = .seconds(5)
+            }
+        ) { managers in
+            let info = PostgresInfoSessionManager(sharing: managers[0])
+            let (session, listening) = (MessageStream(), MessageStream())
+            let filter = ChangeFilter(lists: [.tools])
+            try await info.start("session", metadata: SessionMetadata(), principal: "alice")
+            try await managers[0].create(
+                "session",
+                controller: session.controller,
+                options: StreamOptions(principal: "alice")
+            )
+            try await managers[0].listen(
+                "listening",
+                controller: listening.controller,
+                filter: filter,
+                principal: "alice"
+            )
+
+            try await database.cancel("tmcp.attach_batch") {
+                try await managers[0].create(
+                    "session",
+                    controller: MessageStream().controller,
+                    options: StreamOptions(principal: "mallory")
+                )
+            }
+            try await database.cancel("tmcp.listen") {
+                try await managers[0].listen(
+                    "listening",
+                    controller: MessageStream().controller,
+                    filter: filter,
+                    principal: "mallory"
+                )
+            }
+            // What is opened later comes after what is undone.
+            try await managers[0].create("later", controller: MessageStream().controller)
+            #expect(session.closing == nil)
+            #expect(listening.closing == nil)
+            try await managers[0].send(["session", "listening"], data: "1")
+            #expect(await session.next(1) == ["1"])
+            #expect(await listening.next(1) == ["1"])
+        }
+    }
+
     @Test("A caller that is cancelled while there is no connection, or no run(), is told at once")
     func cancelledWhileWaiting() async throws {
         let database = try TestDatabase()
@@ -298,6 +352,31 @@ private struct ProcessResources {
 }
 
 extension TestDatabase {
+    /// Cancels a call to a function while the database is at it, which waits for the rows of all nodes of the store.
+    fileprivate func cancel<Value: Sendable>(
+        _ function: String,
+        _ call: @escaping @Sendable () async throws -> Value
+    ) async throws {
+        try await withConnection { holder in
+            _ = try await holder.query("BEGIN")
+            _ = try await holder.query(
+                "SELECT FROM tmcp.nodes WHERE store = (SELECT store FROM tmcp.stores WHERE name = $1) FOR UPDATE",
+                [.text(store)]
+            )
+            let task = Task { try await call() }
+            try await wait(
+                until: """
+                    EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '\(store)' AND wait_event_type = 'Lock'
+                            AND query LIKE '%\(function)(%')
+                    """
+            )
+            task.cancel()
+            let error = await #expect(throws: SessionManagerError.self) { try await task.value }
+            #expect(error?.code == .cancelled)
+            _ = try await holder.query("COMMIT")
+        }
+    }
+
     /// Keeps everybody out of this database, which must be the test's own, while `body` runs.
     func cutOff(_ body: () async throws -> Void) async throws {
         let server = try TestDatabase()

@@ -1,4 +1,5 @@
 import CoreMetrics
+import Foundation
 import PostgresClient
 import SessionManager
 import Synchronization
@@ -109,6 +110,14 @@ struct MetricsTests {
             #expect(metrics.total("tmcp.sends") == 3)
             #expect(metrics.values("tmcp.batch_size") == [2, 1])
             #expect(metrics.values("tmcp.send_time").count == 2)
+            // What the database looks the recipients up for counts as one, and goes out alone.
+            try await managers[0].broadcast(.tools, data: "3")
+            #expect(try await managers[0].publish("note://x", data: "nobody") == 0)
+            #expect(try await managers[0].log(.info, data: "4") == 2)
+            for stream in streams { #expect(await stream.next(2) == ["3", "4"]) }
+            #expect(metrics.total("tmcp.sends") == 6)
+            #expect(metrics.values("tmcp.batch_size") == [2, 1])
+            #expect(metrics.values("tmcp.send_time").count == 5)
             #expect(metrics.values("tmcp.send_time").allSatisfy { $0 > 0 })
             #expect(metrics.values("tmcp.delivery_time").count >= 1)
             #expect(metrics.total("tmcp.fetched") == 1)
@@ -122,9 +131,18 @@ struct MetricsTests {
             try await managers[0].detach("s1")
             #expect(metrics.values("tmcp.streams").last == 1)
             // The count follows the message, on the event loop.
-            await metrics.reaches("tmcp.delivered", 3)
-            #expect(metrics.total("tmcp.delivered") == 3)
+            await metrics.reaches("tmcp.delivered", 7)
+            #expect(metrics.total("tmcp.delivered") == 7)
         }
-        #expect(metrics.labels.allSatisfy { $0.hasPrefix("tmcp.") })
+        let article = try String(
+            contentsOf: URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+                .deletingLastPathComponent()
+                .appending(path: "Sources/SessionManagerPostgres/Documentation.docc/Deployment.md"),
+            encoding: .utf8
+        )
+        for label in metrics.labels {
+            #expect(label.hasPrefix("tmcp."))
+            #expect(article.contains("| `\(label)` |"), "Deployment.md has no row for \(label)")
+        }
     }
 }

@@ -1,3 +1,4 @@
+import Foundation
 import Logging
 import PostgresClient
 import SessionManager
@@ -88,7 +89,13 @@ struct StartTests {
             let error = await startError(configuration)
             #expect(error?.code == .notInstalled)
             #expect(error?.message.contains("tmcp_session_manager") == true)
-            #expect(error?.hint?.contains("CREATE EXTENSION") == true)
+            #expect(error?.message.contains("create is false") == true)
+            for statement in [
+                "CREATE EXTENSION tmcp_session_manager;", "SELECT tmcp.create_store('\(database.store)');",
+                "SELECT tmcp.grant_usage('\(database.store)', 'postgres');", "plain.sql",
+            ] {
+                #expect(error?.hint?.contains(statement) == true, "\(statement)")
+            }
         }
     }
 
@@ -102,7 +109,107 @@ struct StartTests {
         let error = await startError(configuration)
         #expect(error?.code == .storeNotFound)
         #expect(error?.message.contains("missing") == true)
-        #expect(error?.hint?.contains("create_store") == true)
+        #expect(error?.message.contains("create is false") == true)
+        #expect(error?.hint?.contains("SELECT tmcp.create_store('missing');") == true)
+    }
+
+    @Test("as a role that was granted less than the client calls names what is missing, and how to grant it")
+    func missingGrants() async throws {
+        try await TestDatabase.withEmptyDatabase { database in
+            try await database.withManagers(1) { _ in }
+            let role = "\"\(database.store) Role\""
+            try await database.query("CREATE ROLE \(role) LOGIN PASSWORD 's3cret'")
+            let grant = "SELECT tmcp.grant_usage('\(database.store)', '\(role)');"
+            try await database.query(grant)
+            for function in [
+                "publish(text, text, text, text)", "attach_batch(text, bigint, text[], bigint[], text[], text[])",
+            ] {
+                try await database.query("REVOKE EXECUTE ON FUNCTION tmcp.\(function) FROM \(role)")
+            }
+            for create in [false, true] {
+                var configuration = database.configuration
+                configuration.user = "\(database.store) Role"
+                configuration.password = "s3cret"
+                configuration.create = create
+                let error = await startError(configuration)
+                #expect(error?.code == .notInstalled)
+                #expect(error?.message.hasSuffix("tmcp.attach_batch, tmcp.publish") == true)
+                #expect(error?.hint?.contains(grant) == true)
+            }
+            // What it says is what helps.
+            try await database.query(grant)
+            try await database.withManagers(
+                1,
+                configure: {
+                    $1.user = "\(database.store) Role"
+                    $1.password = "s3cret"
+                    $1.create = false
+                }
+            ) { managers in
+                let count = try await managers[0].publish("note://x", data: "1")
+                #expect(count == 0)
+            }
+            try await database.query("DROP OWNED BY \(role)")
+            try await database.query("DROP ROLE \(role)")
+        }
+    }
+
+    @Test("in a database from which somebody has removed functions names them")
+    func missingFunctions() async throws {
+        try await TestDatabase.withEmptyDatabase { database in
+            try await database.withManagers(1) { _ in }
+            for function in ["log(text, tmcp.log_level, text)", "publish(text, text, text, text)"] {
+                try await database.query("ALTER EXTENSION tmcp_session_manager DROP FUNCTION tmcp.\(function)")
+                try await database.query("DROP FUNCTION tmcp.\(function)")
+            }
+            let error = await startError(database.configuration)
+            #expect(error?.code == .notInstalled)
+            #expect(error?.message.hasSuffix("tmcp.log, tmcp.publish") == true)
+        }
+    }
+
+    @Test("checks exactly the functions that the client calls")
+    func calledFunctions() throws {
+        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appending(path: "Sources/SessionManagerPostgres")
+        var called: Set<String> = []
+        for file in try FileManager.default.contentsOfDirectory(atPath: folder.path)
+        where !["InstallScript.swift", "Installation.swift", "SessionMetrics.swift"].contains(file) {
+            let path = folder.appending(path: file)
+            guard path.pathExtension == "swift" else { continue }
+            let text = try String(contentsOf: path, encoding: .utf8)
+            called.formUnion(text.matches(of: #/tmcp\.([a-z_]+)(?:\(|",)/#).map { String($0.output.1) })
+        }
+        #expect(called.union(["version"]) == Set(Installation.functions))
+    }
+
+    @Test("with a listening connection that leads to another database names both")
+    func otherDatabase() async throws {
+        try await TestDatabase.withEmptyDatabase { other in
+            let database = try TestDatabase()
+            var configuration = database.configuration
+            configuration.connectTimeout = .seconds(3)
+            configuration.listenerConnectionString = other.url
+            let error = await startError(configuration)
+            #expect(error?.code == .configuration)
+            let name: String = try await other.query("SELECT current_database()").value()
+            #expect(error?.message.contains(name) == true)
+            #expect(error?.hint?.contains("listenerConnectionString") == true)
+        }
+    }
+
+    @Test("with an older version of the plain script does not say how to update an extension")
+    func olderScript() async throws {
+        try await TestDatabase.withEmptyDatabase { database in
+            try await database.query("CREATE SCHEMA tmcp")
+            try await database.query(
+                "CREATE FUNCTION tmcp.version() RETURNS text LANGUAGE sql AS $$ SELECT '\(InstallScript.version)-beta' $$"
+            )
+            let error = await startError(database.configuration)
+            #expect(error?.code == .notInstalled)
+            #expect(error?.hint?.contains("ALTER EXTENSION") == false)
+            #expect(error?.hint?.contains("plain script") == true)
+        }
     }
 
     @Test("as a role without rights says which function grants them")
@@ -239,19 +346,66 @@ struct StartTests {
     @Test("creates the store with the names and the limit that it is given")
     func store() async throws {
         let database = try TestDatabase()
+        let prefix = database.store
         try await database.withManagers(
             1,
             configure: {
-                $1.relationNames.sessions = "public.\(database.store)_mine"
+                $1.relationNames = PostgresSessionConfiguration.RelationNames(
+                    sessions: "public.\(prefix)_mine",
+                    clientCapabilities: "\(prefix)_can",
+                    clientInfo: "public.\"\(prefix) Who\"",
+                    logLevel: "public.\(prefix)_levels",
+                    subscriptions: "public.\(prefix)_wanted"
+                )
                 $1.inlineLimit = 0
             }
         ) { managers in
             let stream = MessageStream()
+            let info = PostgresInfoSessionManager(sharing: managers[0])
+            let metadata = SessionMetadata(clientInfo: ["name": "x"], clientCapabilities: [:], logLevel: .error)
+            try await info.start("a", metadata: metadata, principal: nil)
+            try await info.addSubscription("a", uri: "note://x", principal: nil)
             try await managers[0].create("a", controller: stream.controller)
             try await managers[0].send(["a"], data: "1")
             #expect(await stream.next(1) == ["1"])
-            #expect(try await database.query("SELECT id FROM public.\(database.store)_mine").value() == "a")
+            try await database.withConnection { connection in
+                for (relation, value) in [
+                    ("tmcp.\(prefix)_can", "{}"), ("public.\"\(prefix) Who\"", #"{"name":"x"}"#),
+                    ("public.\(prefix)_levels", "error"), ("public.\(prefix)_wanted", "note://x"),
+                ] {
+                    let rows = try await connection.query("SELECT id || ' ' || value FROM \(relation)")
+                    #expect(try rows.value() == "a \(value)", "\(relation)")
+                    #expect(rows.rowCount == 1)
+                }
+                #expect(try await connection.query("SELECT id FROM public.\(prefix)_mine").value() == "a")
+                let limit: Int64 = try await connection.query(
+                    "SELECT inline_limit::bigint FROM tmcp.stores WHERE name = $1",
+                    [.text(prefix)]
+                ).value()
+                #expect(limit == 0)
+                _ = try await connection.query("DELETE FROM public.\(prefix)_mine WHERE id = 'a'")
+            }
+            for await _ in stream {}
+            #expect(stream.closing == .ended)
         }
+    }
+
+    @Test("that cannot create the store as it is told creates none")
+    func storeAtOnce() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers(1) { _ in }
+        var configuration = database.configuration
+        configuration.store += "_2"
+        configuration.inlineLimit = 100
+        // Taken already, by the view of another store.
+        configuration.relationNames.subscriptions = "\(database.store)_sessions"
+        let error = await startError(configuration)
+        #expect(error?.sqlState == "TM013")
+        let exists: Bool = try await database.query(
+            "SELECT EXISTS (SELECT FROM tmcp.stores WHERE name = $1)",
+            [.text(configuration.store)]
+        ).value()
+        #expect(!exists)
     }
 
     @Test(

@@ -46,4 +46,38 @@ struct TLSTests {
             }
         }
     }
+
+    @Test("and asks for certificates is shown that of the connection string, by both connections")
+    func clientCertificate() async throws {
+        try await TestCluster.with { cluster in
+            let trusted = try await cluster.requireTLS()
+            let client = try await cluster.requireClientCertificates()
+            let url =
+                TestDatabase(url: try await cluster.url).replacing(host: "localhost")
+                + "?sslmode=verify-full&sslrootcert=\(trusted)"
+            let database = TestDatabase(url: url + "&sslcert=\(client.certificate)&sslkey=\(client.key)")
+            try await database.withManagers(1, configure: { $1.applicationName = database.store }) { managers in
+                let stream = MessageStream()
+                try await managers[0].create("a", controller: stream.controller)
+                try await managers[0].send(["a"], data: "1")
+                #expect(await stream.next(1) == ["1"])
+                let shown: Int64 = try await database.query(
+                    """
+                    SELECT count(*) FILTER (WHERE l.client_dn = '/CN=postgres')
+                    FROM pg_stat_activity AS a JOIN pg_stat_ssl AS l USING (pid) WHERE a.application_name = $1
+                    """,
+                    [.text(database.store)]
+                ).value()
+                #expect(shown == 2)
+            }
+
+            let without = PostgresStreamSessionManager(
+                configuration: TestDatabase(url: url + "&sslcert=/nonexistent").configuration,
+                logger: database.logger
+            )
+            let error = await #expect(throws: SessionManagerError.self) { try await without.run() }
+            #expect(error?.code == .configuration)
+            #expect(error?.message.contains("certificate") == true)
+        }
+    }
 }

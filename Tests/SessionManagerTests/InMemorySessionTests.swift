@@ -1,4 +1,5 @@
 import SessionManager
+import Synchronization
 import Testing
 
 /// The semantics that both managers promise, shown on the ones in memory.
@@ -11,8 +12,11 @@ import Testing
         self.init(limits: InMemorySessionStore.Limits())
     }
 
-    init(limits: InMemorySessionStore.Limits) {
-        store = InMemorySessionStore(limits: limits)
+    init(
+        limits: InMemorySessionStore.Limits,
+        clock: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
+    ) {
+        store = InMemorySessionStore(limits: limits, clock: clock)
         streams = InMemoryStreamSessionManager(store: store)
         info = InMemoryInfoSessionManager(store: store)
     }
@@ -147,6 +151,51 @@ import Testing
         #expect(await InMemorySessionTests.drain(new) == ["1", "2"])
     }
 
+    @Test("A replay that waits for its reader ends when the log has lost what comes next, and says so")
+    func purgedReplay() async throws {
+        var limits = InMemorySessionStore.Limits()
+        limits.retainedMessages = 3
+        let test = InMemorySessionTests(limits: limits)
+        let position = try await test.streams.create("a", controller: MessageStream().controller).position
+        try await test.streams.detach("a")
+        for number in 1...3 { try await test.streams.send(["a"], data: "\(number)") }
+        let stream = MessageStream(byteLimit: 1)
+        try await test.streams.create("a", controller: stream.controller, options: .init(lastEventID: position))
+        #expect(stream.closing == nil)
+        for number in 4...6 { try await test.streams.send(["a"], data: "\(number)") }
+        var received: [String] = []
+        for await message in stream { received.append(message.data) }
+        #expect(received == ["1"])
+        #expect(stream.closing == .purged)
+    }
+
+    @Test("A replay to a reader that is gone, or that never takes anything, ends")
+    func hopelessReplay() async throws {
+        let position = try await streams.create("a", controller: MessageStream().controller).position
+        try await streams.detach("a")
+        try await streams.send(["a"], data: "1")
+        let stubborn = Stubborn()
+        try await streams.create("a", controller: stubborn, options: .init(lastEventID: position))
+        for await closing in stubborn.closings {
+            #expect(closing == .tooSlow)
+            break
+        }
+        #expect(try await !streams.has("a"))
+    }
+
+    /// Takes nothing.
+    private final class Stubborn: StreamController {
+        let closings: AsyncStream<StreamClosing>
+        private let closed: AsyncStream<StreamClosing>.Continuation
+
+        init() {
+            (closings, closed) = AsyncStream.makeStream()
+        }
+
+        func enqueue(_ message: StreamMessage) -> Bool { false }
+        func close(_ closing: StreamClosing) { closed.yield(closing) }
+    }
+
     @Test("A message that is too large is refused and goes to nobody")
     func largeMessage() async throws {
         var limits = InMemorySessionStore.Limits()
@@ -154,9 +203,12 @@ import Testing
         let test = InMemorySessionTests(limits: limits)
         let stream = MessageStream()
         try await test.streams.create("a", controller: stream.controller)
-        await #expect(throws: SessionManagerError(.messageTooLarge, "a message may have 3 bytes")) {
+        let error = await #expect(throws: SessionManagerError.self) {
             try await test.streams.send(nil, data: "four")
         }
+        #expect(error?.code == .messageTooLarge)
+        #expect(error?.message == "a message may have 3 bytes")
+        #expect(error?.hint != nil)
         #expect(await InMemorySessionTests.drain(stream).isEmpty)
     }
 
@@ -191,9 +243,10 @@ import Testing
         for stranger in ["mallory", nil] {
             #expect(try await info.metadata("a", principal: stranger) == nil)
             #expect(try await !info.delete("a", principal: stranger))
-            let hidden = SessionManagerError(.sessionNotFound, "there is no such session")
-            await #expect(throws: hidden) { try await info.setLogLevel("a", .debug, principal: stranger) }
-            await #expect(throws: hidden) {
+            await expectCode(.sessionNotFound) { () throws(SessionManagerError) in
+                try await info.setLogLevel("a", .debug, principal: stranger)
+            }
+            await expectCode(.sessionNotFound) { () throws(SessionManagerError) in
                 try await streams.create(
                     "a",
                     controller: MessageStream().controller,
@@ -248,12 +301,19 @@ import Testing
     @Test("A session that is silent for too long ends, unless its stream is open")
     func idleExpiry() async throws {
         var limits = InMemorySessionStore.Limits()
-        limits.idleTime = .milliseconds(1)
-        let test = InMemorySessionTests(limits: limits)
+        limits.idleTime = .seconds(60)
+        let start = ContinuousClock.now
+        let seconds = Atomic<Int>(0)
+        let test = InMemorySessionTests(limits: limits, clock: { start + .seconds(seconds.load(ordering: .relaxed)) })
         try await test.info.start("idle", metadata: SessionMetadata(), principal: nil)
         try await test.info.start("open", metadata: SessionMetadata(), principal: nil)
         try await test.streams.create("open", controller: MessageStream().controller)
-        try await Task.sleep(for: .milliseconds(3))
+        // Asking counts as activity.
+        seconds.store(59, ordering: .relaxed)
+        #expect(try await test.info.metadata("idle", principal: nil) != nil)
+        seconds.store(118, ordering: .relaxed)
+        #expect(try await test.info.metadata("idle", principal: nil) != nil)
+        seconds.store(200, ordering: .relaxed)
         #expect(try await test.info.metadata("open", principal: nil) != nil)
         #expect(try await test.info.metadata("idle", principal: nil) == nil)
     }
@@ -276,6 +336,7 @@ import Testing
             Issue.record("nothing was thrown")
         } catch {
             #expect(error.code == code)
+            #expect(error.hint?.isEmpty == false, "\(error.message)")
         }
     }
 }

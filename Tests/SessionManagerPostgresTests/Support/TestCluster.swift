@@ -76,6 +76,27 @@ actor TestCluster {
         return try await run("echo \"$PGDATA/server.crt\"")
     }
 
+    /// After ``requireTLS()``: has the server want a certificate of each client beside its password, and returns the files
+    /// with one for a client and with its key.
+    func requireClientCertificates() async throws -> (certificate: String, key: String) {
+        // The server's own certificate vouches for the client's as well. The key is read by whoever runs the tests.
+        let folder = try await run(
+            """
+            client=$(dirname "$PGDATA")/client && mkdir -m 700 "$client" &&
+            openssl req -newkey rsa:2048 -nodes -subj /CN="$PGUSER" -keyout "$client/key" -out "$client/request" \
+                >/dev/null 2>&1 &&
+            openssl x509 -req -in "$client/request" -days 1 -CA "$PGDATA/server.crt" -CAkey "$PGDATA/server.key" \
+                -set_serial 1 -out "$client/certificate" >/dev/null 2>&1 &&
+            chmod 600 "$client/key" &&
+            psql --quiet --command="ALTER SYSTEM SET ssl_ca_file = 'server.crt'" &&
+            sed -i '/^hostssl /s/$/ clientcert=verify-full/' "$PGDATA/pg_hba.conf" &&
+            echo "$client"
+            """
+        )
+        try await restart(mode: "fast")
+        return ("\(folder)/certificate", "\(folder)/key")
+    }
+
     /// Makes a standby, which confirms every commit of durability `full`, and returns its port.
     func addStandby() async throws -> String {
         try await run(

@@ -64,6 +64,7 @@ struct TestDatabase: Sendable {
         var configuration = PostgresSessionConfiguration(connectionString: url)
         configuration.store = store
         configuration.heartbeatInterval = .milliseconds(200)
+        configuration.checksHeartbeatInterval = false
         // All tests start at once, perhaps on a machine with two cores and under a sanitizer.
         configuration.connectTimeout = .seconds(40)
         return configuration
