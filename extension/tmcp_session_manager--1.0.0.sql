@@ -1419,7 +1419,8 @@ BEGIN
         SELECT a.place, st.stream, CASE
             WHEN st.stream IS NULL THEN 'ended'
             -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
-            WHEN st.attached_after > a.position THEN 'taken'
+            -- This node itself did if it was not told the answer to an earlier call.
+            WHEN st.attached_after > a.position AND st.node IS DISTINCT FROM reattach.node THEN 'taken'
             WHEN a.last_event_id < greatest(st.purged_through,
                                             CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
                                                 THEN b.purged_through END) THEN 'purged'
@@ -1520,24 +1521,30 @@ Errors: TM002 no such store; TM007 no such stream, or not any more; TM010 messag
 since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 
-CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint
+CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(detach.store);
 BEGIN
-    RETURN tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                              WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
-                              ORDER BY x.id FOR UPDATE));
+    PERFORM tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                               WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
+                               ORDER BY x.id FOR UPDATE SKIP LOCKED));
+    RETURN ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                 WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
+                 ORDER BY x.stream);
 END
 $$;
 COMMENT ON FUNCTION tmcp.detach(text, bigint, bigint[]) IS
 $$Lets go of streams whose clients are gone. What is sent to them is kept until retention ends, for a resume anywhere;
-a stream that listens for changes ends.
+a stream that listens for changes ends. It is called by the node, which is told nothing; from outside, streams are ended
+with tmcp.delete_stream, tmcp.end_session and tmcp.end_listening.
+It waits for nobody: a stream that somebody's open transaction has locked is left for a later call.
 
 Arguments: store; node; streams, their numbers. Streams that the node does not hold (any more) are left alone.
-Returns: how many were detached.
+Returns: those of the streams that the node still holds, since they were locked: call again with them, with the next
+heartbeat for instance. An empty array when all is done.
 Errors: TM002 no such store.
 Example: SELECT tmcp.detach('tmcp', 1, ARRAY[7, 8]);$$;
 
