@@ -28,6 +28,8 @@ actor CallConnection {
     private var lastWaiting: UInt64 = 0
     /// Why there is no connection.
     private var lastError: PostgresError?
+    /// Whether nobody waits for a connection any more.
+    private var isStopping = false
     private var lost: AsyncStream<Void>.Continuation?
 
     init(configuration: ConnectionConfiguration, eventLoop: EventLoop, logger: Logger, metrics: SessionMetrics) {
@@ -64,11 +66,22 @@ actor CallConnection {
                     try await connect()
                     metrics.reconnected()
                 } catch {
-                    logger.warning("The database cannot be reached", metadata: ["tmcp.error": "\(error)"])
+                    logger.warning(
+                        "The database cannot be reached",
+                        metadata: [
+                            "tmcp.error": "\(error)", "tmcp.reason": "\(configuration.redacted(error.message))",
+                        ]
+                    )
                     try? await Task.sleep(for: backoff.next())
                 }
             }
         }
+    }
+
+    /// Has calls that find no connection fail at once from now on, so that an outage does not hold up the stop.
+    func beginStopping() {
+        isStopping = true
+        wakeAll()
     }
 
     /// Closes the connection for good.
@@ -111,6 +124,9 @@ actor CallConnection {
         lost?.yield()
     }
 
+    /// How many calls wait for a connection.
+    var waitingCount: Int { waiting.count }
+
     /// Whether a pooler stands between the connection and the server.
     var isPooled: Bool {
         get async {
@@ -127,17 +143,36 @@ actor CallConnection {
         _ parameters: [PostgresParameter] = []
     ) async throws(SessionManagerError) -> PostgresResult {
         let deadline = ContinuousClock.now + configuration.connectTimeout
+        var backoff = Backoff()
         while true {
             let connection = try await connection(until: deadline)
             do {
                 return try await connection.query(sql, parameters)
             } catch {
-                // 25006: the server has become a standby; another host of the connection string may be the primary.
-                if error.sqlState == "25006" { await connection.close() }
-                let wasNotDone = error.code == .notExecuted || error.endsSession || error.sqlState == "25006"
-                guard wasNotDone, ContinuousClock.now < deadline else { throw SessionManagerError(error) }
+                let isOfStandby = error.sqlState == "25006"
+                guard error.code == .notExecuted || error.endsSession || isOfStandby else {
+                    throw SessionManagerError(error)
+                }
+                if isOfStandby {
+                    // The server has become a standby; another host of the connection string may be the primary.
+                    await connection.close()
+                    lastError = error
+                }
+                // While the manager starts nobody opens the connection again.
+                guard lost != nil, ContinuousClock.now < deadline else { throw unreachable(error) }
+                // The same standby may be all that there is, and takes every connection.
+                if isOfStandby { try? await Task.sleep(for: backoff.next()) }
             }
         }
+    }
+
+    private func unreachable(_ error: PostgresError?) -> SessionManagerError {
+        SessionManagerError(
+            .unreachable,
+            "the database cannot be reached: \(error?.message ?? "no connection yet")",
+            sqlState: error?.sqlState,
+            hint: "Nothing was done; try again when the database is back."
+        )
     }
 
     private func connection(until deadline: ContinuousClock.Instant) async throws(SessionManagerError)
@@ -156,14 +191,7 @@ actor CallConnection {
                 throw SessionManagerError(.notRunning, "the session manager has stopped")
             case .connecting:
                 guard !Task.isCancelled else { throw SessionManagerError(.cancelled, "the task was cancelled") }
-                guard ContinuousClock.now < deadline else {
-                    throw SessionManagerError(
-                        .unreachable,
-                        "the database cannot be reached: \(lastError?.message ?? "no connection yet")",
-                        sqlState: lastError?.sqlState,
-                        hint: "Nothing was done; try again when the database is back."
-                    )
-                }
+                guard !isStopping, ContinuousClock.now < deadline else { throw unreachable(lastError) }
                 await wait(until: deadline)
             }
         }

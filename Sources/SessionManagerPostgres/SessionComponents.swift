@@ -81,6 +81,7 @@ final class SessionComponents: Sendable {
 
     /// Takes nothing new, finishes what is under way, and lets go of the streams so that their clients come back.
     func stop() async {
+        await calls.beginStopping()
         await node?.closeStreams()
         await attaches?.stop()
         await sends.stop()
@@ -96,6 +97,10 @@ extension ConnectionConfiguration {
         result.apply(configuration)
         result.synchronousCommit = configuration.durability == .asynchronous ? .off : nil
         result.statementTimeout = configuration.statementTimeout
+        result.answerTimeout = configuration.answerTimeout
+        if result.answerTimeout == nil, configuration.statementTimeout > .zero {
+            result.answerTimeout = configuration.statementTimeout + .seconds(5)
+        }
         // A row that an operator's open transaction holds must not hold up everybody's calls for long.
         result.lockTimeout = min(configuration.statementTimeout, .seconds(2))
         return result
@@ -108,6 +113,12 @@ extension ConnectionConfiguration {
             connectionString: configuration.listenerConnectionString ?? configuration.connectionString
         )
         result.apply(configuration)
+        // Heartbeats go over it. The next one has to come in time when this one does not, and no wait for a lock or for
+        // the disk may hold up the notifications.
+        result.statementTimeout = .seconds(4)
+        result.lockTimeout = .seconds(2)
+        result.answerTimeout = .seconds(5)
+        result.synchronousCommit = .off
         return result
     }
 

@@ -75,6 +75,9 @@ extension SessionManagerError {
         }
     }
 
+    /// Whether the call waited for a lock for too long, and was undone.
+    var isOfLock: Bool { sqlState == "55P03" }
+
     /// Whether the server refused the call for what was in it, so that the calls it was batched with may do better
     /// alone.
     var isRefusal: Bool {

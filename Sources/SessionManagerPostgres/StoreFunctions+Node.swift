@@ -25,8 +25,8 @@ extension StoreFunctions {
 
     /// What became of a stream that the node held before it was cut off.
     enum Reattached: Sendable {
-        /// It is this node's, from this event on.
-        case attached(EventID)
+        /// It is this node's.
+        case attached
         /// The log no longer has all that it missed.
         case purged
         /// Another node took it.
@@ -62,6 +62,11 @@ extension StoreFunctions {
     /// Says that the node is alive; `false` if it has been silent for so long that others may hold its streams.
     func heartbeat(_ node: Int64) async throws(SessionManagerError) -> Bool {
         try await value("tmcp.heartbeat", [.int8(node)])
+    }
+
+    /// The same over a connection of the caller's.
+    func heartbeat(_ node: Int64, over connection: PostgresConnection) async throws(PostgresError) -> Bool {
+        try await connection.query("SELECT tmcp.heartbeat($1, $2)", [.text(store), .int8(node)]).value()
     }
 
     /// Opens streams of sessions: one answer for each, in the same order.
@@ -113,12 +118,13 @@ extension StoreFunctions {
         return stream
     }
 
-    /// Makes sure of streams that the node held: one answer for each, in the same order.
+    /// Makes sure of streams that the node held, at least one: an answer for each, in the same order, and the event from
+    /// which on they are this node's.
     func reattach(
         _ streams: [StreamRegistry.Stream],
         to node: Int64
-    ) async throws(SessionManagerError) -> [Reattached] {
-        try await rows(
+    ) async throws(SessionManagerError) -> (outcomes: [Reattached], position: EventID) {
+        let rows = try await rows(
             "state, event_id",
             from: "tmcp.reattach",
             [
@@ -129,18 +135,24 @@ extension StoreFunctions {
             ],
             orderedBy: "place"
         ) { (row) throws(PostgresError) in
-            switch try row.value(0, as: String.self) {
-            case "attached": return .attached(try row.value(1))
-            case "purged": return .purged
-            case "taken": return .taken
-            default: return .ended
-            }
+            let outcome: Reattached =
+                switch try row.value(0, as: String.self) {
+                case "attached": .attached
+                case "purged": .purged
+                case "taken": .taken
+                default: .ended
+                }
+            return (outcome: outcome, position: try row.value(1, as: EventID.self))
         }
+        guard let position = rows.first?.position, rows.count == streams.count else {
+            throw SessionManagerError(.database, "the database answered for \(rows.count) of \(streams.count) streams")
+        }
+        return (rows.map(\.outcome), position)
     }
 
-    /// Lets go of streams, which stay resumable.
-    func detach(_ streams: [Int64], from node: Int64) async throws(SessionManagerError) {
-        try await call("tmcp.detach", [.int8(node), .int8Array(streams)])
+    /// Lets go of streams, which stay resumable. Returns those that the node still holds, since somebody has locked them.
+    func detach(_ streams: [Int64], from node: Int64) async throws(SessionManagerError) -> [Int64] {
+        try await value("tmcp.detach", [.int8(node), .int8Array(streams)])
     }
 
     /// A page of what the log has for one stream.

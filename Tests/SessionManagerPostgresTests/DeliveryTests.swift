@@ -232,6 +232,26 @@ struct DeliveryTests {
         }
     }
 
+    @Test("A client that reads gets all of what it missed, however small its buffer and large the messages")
+    func smallBuffer() async throws {
+        try await Backend.postgres.with { managers, _ in
+            let opening = try await managers[0].create("a", controller: MessageStream().controller)
+            try await managers[0].detach("a")
+            var sent: [String] = []
+            for index in 0..<30 {
+                // Each tenth is larger than the whole buffer.
+                sent.append(String(repeating: "x", count: index % 10 == 9 ? 2_000 : 300) + "\(index)")
+                try await managers[1].send(["a"], data: sent[index])
+            }
+            let stream = MessageStream(byteLimit: 1_000)
+            let options = StreamOptions(lastEventID: opening.position)
+            try await managers[0].create("a", controller: stream.controller, options: options)
+            let isComplete = await stream.next(30) == sent
+            #expect(isComplete)
+            #expect(stream.closing == nil)
+        }
+    }
+
     @Test("A message to a session that has not opened its stream yet waits for it", arguments: Backend.allCases)
     func notYetOpened(backend: Backend) async throws {
         try await backend.with { managers, infos in
