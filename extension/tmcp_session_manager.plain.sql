@@ -186,7 +186,8 @@ COMMENT ON COLUMN tmcp.streams.starts_after IS 'An event id before the first mes
 COMMENT ON COLUMN tmcp.streams.purged_through IS
     'The last message of this stream that rotation has removed from the log: a resume from before it is "purged".';
 COMMENT ON COLUMN tmcp.streams.attached_after IS
-    'The event id at which a node last took the stream, which also tells when; NULL before the first time.';
+    'The event id at which a server process last took the stream, which also tells when; NULL before the first time. '
+    'A process that brings the stream along under a new number has had it since then, and leaves this as it is.';
 COMMENT ON COLUMN tmcp.streams.detached_at IS 'Since when no node holds the stream; NULL while one does.';
 COMMENT ON INDEX tmcp.streams_node IS 'The streams of a node, to stop it and to fetch for it.';
 COMMENT ON INDEX tmcp.streams_session_id IS 'The streams of a session beside the standalone one, to end them with it.';
@@ -294,7 +295,7 @@ ALTER TABLE tmcp.messages_0 ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE tmcp.messages_1 ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE tmcp.messages_2 ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE INDEX messages_stream ON tmcp.messages (stream, event_id);
-CREATE INDEX messages_event_id ON tmcp.messages (event_id);
+CREATE INDEX messages_event_id ON tmcp.messages (event_id, stream);
 CREATE INDEX messages_broadcast ON tmcp.messages (store, event_id) WHERE stream IS NULL;
 COMMENT ON TABLE tmcp.messages IS
     'The log of what was sent, in three partitions that are used in turn. See tmcp.cleanup.';
@@ -311,7 +312,7 @@ COMMENT ON COLUMN tmcp.messages.kind IS
 COMMENT ON COLUMN tmcp.messages.data IS 'The message, exactly as it was sent.';
 COMMENT ON COLUMN tmcp.messages.slot IS 'The partition.';
 COMMENT ON INDEX tmcp.messages_stream IS 'What followed an event on a stream, for a resume.';
-COMMENT ON INDEX tmcp.messages_event_id IS 'What followed an event, for a node that fetches.';
+COMMENT ON INDEX tmcp.messages_event_id IS 'What followed an event, or a row of one, for a node that fetches.';
 COMMENT ON INDEX tmcp.messages_broadcast IS 'The broadcasts of a store, for a resume, and the last of them, for rotation.';
 
 CREATE TABLE tmcp.rotation (
@@ -500,6 +501,30 @@ COMMENT ON FUNCTION tmcp._check_session_arguments(text, text, json, json) IS
 -- Stores: create, configure, drop; who may use them. For the owner of the extension only. This is the only file that
 -- builds SQL, and it builds it from names that a DBA gives.
 
+CREATE FUNCTION tmcp._take_back(kind "char", object oid, acl aclitem[], owner oid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    role regrole;
+BEGIN
+    FOR role IN
+        SELECT DISTINCT a.grantee::regrole FROM aclexplode(coalesce(acl, acldefault(kind, owner))) AS a WHERE a.grantee <> owner
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', CASE kind
+            WHEN 'n' THEN format('SCHEMA %s', object::regnamespace)
+            WHEN 'T' THEN format('TYPE %s', object::regtype)
+            WHEN 'f' THEN format('FUNCTION %s', object::regprocedure)
+            WHEN 's' THEN format('SEQUENCE %s', object::regclass)
+            WHEN 'r' THEN format('TABLE %s', object::regclass) END,
+            CASE role::oid WHEN 0 THEN 'PUBLIC' ELSE role::text END);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tmcp._take_back("char", oid, aclitem[], oid) IS
+    'Revokes a new object from everybody but its owner: from PUBLIC, and from those to whom ALTER DEFAULT PRIVILEGES has '
+    'given it. The kinds are those of acldefault.';
+
 CREATE FUNCTION tmcp._create_relation(relation text, definition text, description text) RETURNS regclass
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -533,6 +558,8 @@ BEGIN
     -- A barrier, so that no function in a query can be shown the rows of another store before they are filtered.
     EXECUTE format('CREATE VIEW %s WITH (security_barrier) AS %s', qualified, definition);
     EXECUTE format('COMMENT ON VIEW %s IS %L', qualified, description);
+    -- Whoever may DELETE from the first view may use the store.
+    PERFORM tmcp._take_back('r', c.oid, c.relacl, c.relowner) FROM pg_class AS c WHERE c.oid = qualified::regclass;
     RETURN qualified::regclass;
 END
 $$;
@@ -920,16 +947,28 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
+    stopped tmcp.nodes;
+    detached bigint;
 BEGIN
     -- The node first: it waits for attaches under way, whose streams are then detached with the others.
-    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
-    RETURN tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                              WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
+    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store RETURNING n.* INTO stopped;
+    detached := tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                   WHERE x.node = stop_node.node AND x.store = s.store
+                                   ORDER BY x.id FOR UPDATE SKIP LOCKED));
+    -- What somebody has locked is left to tmcp.cleanup, which looks for dead nodes. A new row, since who attaches meanwhile
+    -- waits for the old one, and would take it for alive if that were only changed.
+    INSERT INTO tmcp.nodes (node, store, channel, name, listens_for_many, started_at, heartbeat_at)
+    OVERRIDING SYSTEM VALUE
+    SELECT stopped.node, stopped.store, 'gone:' || stopped.node, stopped.name, stopped.listens_for_many,
+           stopped.started_at, least(stopped.heartbeat_at, clock_timestamp() - s.freshness_window)
+    WHERE EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = stopped.node);
+    RETURN detached;
 END
 $$;
 COMMENT ON FUNCTION tmcp.stop_node(text, bigint) IS
 $$Takes a node out of service and detaches all its streams, which stay resumable on other nodes; those that listen for
-changes end.
+changes end. It does not wait for a stream that somebody's open transaction has locked: tmcp.cleanup detaches that later,
+and until then the node is shown as one that is not alive.
 
 Arguments: store; node.
 Returns: how many streams were detached; 0 for a node that is not there.
@@ -1439,47 +1478,65 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(reattach.store);
+    brought bigint[];
     new_position bigint;
 BEGIN
     PERFORM tmcp._hold_node(s, reattach.node);
-    PERFORM FROM tmcp.streams AS st
-    WHERE st.store = s.store AND st.stream = ANY (reattach.streams)
-    ORDER BY st.id
-    FOR UPDATE;
+    -- Those that the node holds stay as they are, and are not waited for: who has locked one will tell the node what became
+    -- of it.
+    brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st
+                     WHERE st.store = s.store AND st.stream = ANY (ARRAY(SELECT unnest(reattach.streams)))
+                       AND st.node IS DISTINCT FROM reattach.node);
+    BEGIN
+        brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(SELECT unnest(brought)))
+                         ORDER BY st.id FOR UPDATE);
+    EXCEPTION WHEN lock_not_available THEN
+        -- Better without a stream that somebody's open transaction has locked than not at all.
+        brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(SELECT unnest(brought)))
+                         ORDER BY st.id FOR UPDATE SKIP LOCKED);
+    END;
     new_position := tmcp._next_event_ids(1);
 
     RETURN QUERY
     WITH decided AS (
         SELECT a.place, st.stream, CASE
             WHEN st.stream IS NULL THEN 'ended'
-            -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
-            -- This node itself did if it was not told the answer to an earlier call.
-            WHEN st.attached_after > a.position AND st.node IS DISTINCT FROM reattach.node THEN 'taken'
+            -- Whoever took the stream in between did so at a later event, even if it has let go of it again. Not locked is
+            -- one that somebody else has locked, or that was let go of in this very moment.
+            WHEN st.node IS DISTINCT FROM reattach.node
+                 AND (st.attached_after > a.position OR st.stream <> ALL (brought)) THEN 'taken'
             WHEN a.last_event_id < greatest(st.purged_through,
                                             CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
                                                 THEN b.purged_through END) THEN 'purged'
             ELSE 'attached' END AS state
         FROM unnest(reattach.streams, reattach.positions, reattach.last_event_ids) WITH ORDINALITY
             AS a (stream, position, last_event_id, place)
-        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.stream = a.stream
+        -- One by one, as in tmcp.send_batch.
+        LEFT JOIN LATERAL (SELECT x.* FROM tmcp.streams AS x
+                           WHERE x.stream = a.stream AND x.store = s.store LIMIT 1) AS st ON true
         LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
     ), attached AS (
-        UPDATE tmcp.streams AS st SET node = reattach.node, attached_after = new_position, detached_at = NULL
-        FROM decided AS d WHERE st.stream = d.stream AND d.state = 'attached'
+        -- attached_after stays. It tells since when the process has the stream, which tmcp.fetch_messages has to know; and
+        -- when the answer is lost, the process asks once more with its old positions, be it under yet another number.
+        UPDATE tmcp.streams AS st SET node = reattach.node, detached_at = NULL
+        WHERE st.stream = ANY (ARRAY(SELECT d.stream FROM decided AS d
+                                     WHERE d.state = 'attached' AND d.stream = ANY (brought)))
     )
     SELECT d.place, d.state, new_position FROM decided AS d ORDER BY d.place;
 END
 $$;
 COMMENT ON FUNCTION tmcp.reattach(text, bigint, bigint[], bigint[], bigint[]) IS
-$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since.
+$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since; and
+tells a node that was cut off what became of those that it holds. An answer that was lost may be asked for again.
 
-Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
-last_event_ids, the last event that each has delivered.
+Arguments: store; node, the new one, or the one that holds the streams; streams; positions, the event_id that attaching
+each of them returned; last_event_ids, the last event that each has delivered.
 Returns: for each stream in its place, from 1, what became of it, and event_id, the position of the attached ones from
 now on. state is
 "attached": tmcp.fetch_messages gives what it missed;
 "purged": not attached, since the log no longer reaches back;
-"taken": not attached, since another node has taken it, and has it or has let go of it;
+"taken": not attached, since another node has taken it, and has it or has let go of it; or since it was still locked when
+lock_timeout was over;
 "ended": not attached, since it is no more.
 Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
@@ -1601,6 +1658,33 @@ Arguments: store; id of the stream.
 Returns: whether there was such a stream.
 Errors: TM001 an id that cannot be one; TM002 no such store.
 Example: SELECT tmcp.delete_stream('tmcp', 'abc');$$;
+
+CREATE FUNCTION tmcp.end_listening(store text, principal text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(end_listening.store);
+    ended bigint;
+BEGIN
+    PERFORM tmcp._check_length('the principal', end_listening.principal, 1024);
+    DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
+        SELECT x.stream FROM tmcp.streams AS x
+        WHERE x.store = s.store AND x.principal = end_listening.principal AND x.session_id IS NULL
+        ORDER BY x.id FOR UPDATE));
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    RETURN ended;
+END
+$$;
+COMMENT ON FUNCTION tmcp.end_listening(text, text) IS
+$$Ends every stream on which a user listens for changes without a session, for one whose access was withdrawn: the nodes
+hear "ended {stream},..." on delete:{channel} and close them. His sessions are ended with tmcp.end_session. It does not
+keep him from listening again: refuse him first.
+
+Arguments: store; principal, the user.
+Returns: how many streams were ended.
+Errors: TM001 no principal; TM002 no such store.
+Example: SELECT tmcp.end_listening('tmcp', 'mallory');$$;
 
 CREATE FUNCTION tmcp.has(store text, id text) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -1950,7 +2034,8 @@ CREATE FUNCTION tmcp.fetch_messages(
     node bigint,
     after bigint,
     maximum_count bigint DEFAULT 1000,
-    maximum_bytes bigint DEFAULT 8388608
+    maximum_bytes bigint DEFAULT 8388608,
+    after_stream bigint DEFAULT NULL
 ) RETURNS TABLE (event_id bigint, stream bigint, data text, kind text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -1959,23 +2044,24 @@ SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(fetch_messages.store);
+    last_stream constant bigint := coalesce(fetch_messages.after_stream, 9223372036854775807);
     -- A cursor is planned for its first rows; else each page would read and sort all that is left of the log. The node
     -- is looked up for each message; a join or EXISTS may read all streams for a single one.
     rest CURSOR FOR
         SELECT m.event_id, m.stream, m.data, m.kind
         FROM tmcp.messages AS m
-        WHERE m.event_id > fetch_messages.after AND m.store = s.store
+        WHERE (m.event_id, m.stream) > (fetch_messages.after, last_stream) AND m.store = s.store
           AND (m.stream IS NULL
                OR (SELECT st.node FROM tmcp.streams AS st WHERE st.stream = m.stream) = fetch_messages.node)
-        ORDER BY m.event_id;
+        ORDER BY m.event_id, m.stream;
     count integer := 0;
     bytes bigint := 0::bigint;
     last_event_id bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR next_message IN rest LOOP
-        -- Never between two rows of one event: the next call starts after it. A page that has reached neither is the last.
-        EXIT WHEN next_message.event_id > last_event_id
+        -- Between two rows of one event only for a caller who goes on from there. A page that has reached neither is the last.
+        EXIT WHEN count > 0 AND (next_message.event_id > last_event_id OR fetch_messages.after_stream IS NOT NULL)
               AND (count >= fetch_messages.maximum_count OR bytes >= fetch_messages.maximum_bytes);
         count := count + 1;
         bytes := bytes + octet_length(next_message.data);
@@ -1986,27 +2072,32 @@ BEGIN
         fetch_messages.kind := next_message.kind;
         RETURN NEXT;
     END LOOP;
-    -- Looked at last, for the same reason as in tmcp.replay.
+    -- Looked at last, for the same reason as in tmcp.replay. The node can have missed only what followed the attaching of a
+    -- stream; what was sent before is for the stream's replay.
     IF fetch_messages.after < (SELECT r.purged_through FROM tmcp.rotation AS r)
-       AND (EXISTS (SELECT FROM tmcp.streams AS st
-                    WHERE st.node = fetch_messages.node AND st.purged_through > fetch_messages.after)
-            OR EXISTS (SELECT FROM tmcp.purged_broadcasts AS b
-                       WHERE b.store = s.store AND b.purged_through > fetch_messages.after)) THEN
+       AND EXISTS (SELECT FROM tmcp.streams AS st
+                   LEFT JOIN tmcp.purged_broadcasts AS b
+                       ON b.store = st.store AND (st.id = st.session_id OR st.kinds <> '{}')
+                   WHERE st.node = fetch_messages.node AND st.store = s.store
+                     AND greatest(st.purged_through, b.purged_through)
+                         > greatest(fetch_messages.after, st.attached_after)) THEN
         PERFORM tmcp._raise_purged(fetch_messages.after);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, bigint, bigint) IS
+COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, bigint, bigint, bigint) IS
 $$What was sent to the streams of a node after an event: for a node that was told of a message without its data, or was
 cut off. LISTEN again first, then fetch, then drop what comes twice by its event id.
 
 Arguments: store; node; after, the last event id that the node has seen; maximum_count, messages after which no further
-event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
+event is begun, default 1000; maximum_bytes, likewise, default 8 MiB; after_stream, the stream with whose message of that
+event a page ended, 9223372036854775807 where it ended with the event or a broadcast: then no further message is begun
+either, and a message for many streams comes in several pages; default NULL, which never ends a page within an event.
 Returns: event_id; stream, NULL for a broadcast, which is for every standalone stream; data; and kind, NULL unless the
-broadcast is for the streams that listen for this kind as well; in order. Call again after the last event_id unless both
-were fewer.
-Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since; TM011 above read
-committed.
+broadcast is for the streams that listen for this kind as well; in the order of event_id and stream. Call again after the
+last event_id, and stream, unless both were fewer.
+Errors: TM002 no such store; TM010 messages that were sent to the node's streams since it attached them, and since that
+event, were removed from the log; TM011 above read committed.
 Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;
 
 CREATE FUNCTION tmcp.resource_updated(uri text) RETURNS text
@@ -2943,7 +3034,7 @@ COMMENT ON VIEW tmcp.session_status IS
     'The sessions, how old they are, and the live process that holds the standalone stream of each.';
 
 CREATE VIEW tmcp.listener_status AS
-    SELECT s.name AS store, st.stream, st.principal, st.kinds,
+    SELECT s.name AS store, st.stream, st.id, st.principal, st.kinds,
            (SELECT count(*) FROM tmcp.stream_subscriptions AS u WHERE u.stream = st.stream) AS subscriptions,
            n.node, n.name AS node_name
     FROM tmcp.streams AS st
@@ -2952,7 +3043,7 @@ CREATE VIEW tmcp.listener_status AS
     WHERE st.session_id IS NULL;
 COMMENT ON VIEW tmcp.listener_status IS
     'The streams that listen for changes without a session (revision 2026-07-28), for what, and the live process that '
-    'holds each.';
+    'holds each. tmcp.delete_stream ends one by its id, tmcp.end_listening those of a principal.';
 
 CREATE VIEW tmcp.stream_backlog AS
     SELECT s.name AS store, st.stream, st.id, st.session_id, st.detached_at,
@@ -2995,10 +3086,6 @@ COMMENT ON VIEW tmcp.queue_status IS
 
 -- Who may do what: nobody anything, but for the owner, until it is granted.
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA tmcp FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA tmcp FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA tmcp FROM PUBLIC;
-
 CREATE FUNCTION tmcp.grant_monitoring(role regrole) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -3010,14 +3097,28 @@ BEGIN
                    ' tmcp.log_status, tmcp.queue_status TO %s', grant_monitoring.role);
 END
 $$;
-REVOKE ALL ON FUNCTION tmcp.grant_monitoring(regrole) FROM PUBLIC;
 COMMENT ON FUNCTION tmcp.grant_monitoring(regrole) IS
-$$Lets a role read the views that show what happens, in all stores. pg_monitor has been granted it from the start.
+$$Lets a role read the views that show what happens, in all stores, ids of sessions and users among it. pg_monitor has been
+granted it from the start.
 
 Arguments: role.
 Returns: nothing.
 Who: the owner of the extension.
 Example: SELECT tmcp.grant_monitoring('datadog');$$;
+
+-- Functions and types are for everybody from the start, and ALTER DEFAULT PRIVILEGES may have given away the rest.
+DO $$
+BEGIN
+    PERFORM tmcp._take_back('n', n.oid, n.nspacl, n.nspowner)
+    FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'tmcp';
+    PERFORM tmcp._take_back('T', t.oid, t.typacl, t.typowner)
+    FROM pg_catalog.pg_type AS t WHERE t.typnamespace = 'tmcp'::regnamespace AND t.typtype = 'e';
+    PERFORM tmcp._take_back('f', p.oid, p.proacl, p.proowner)
+    FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'tmcp'::regnamespace;
+    PERFORM tmcp._take_back(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.oid, c.relacl, c.relowner)
+    FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'tmcp'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S');
+END
+$$;
 
 SELECT tmcp.grant_monitoring('pg_monitor');
 $script$;

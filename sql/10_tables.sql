@@ -109,7 +109,8 @@ COMMENT ON COLUMN tmcp.streams.starts_after IS 'An event id before the first mes
 COMMENT ON COLUMN tmcp.streams.purged_through IS
     'The last message of this stream that rotation has removed from the log: a resume from before it is "purged".';
 COMMENT ON COLUMN tmcp.streams.attached_after IS
-    'The event id at which a node last took the stream, which also tells when; NULL before the first time.';
+    'The event id at which a server process last took the stream, which also tells when; NULL before the first time. '
+    'A process that brings the stream along under a new number has had it since then, and leaves this as it is.';
 COMMENT ON COLUMN tmcp.streams.detached_at IS 'Since when no node holds the stream; NULL while one does.';
 COMMENT ON INDEX tmcp.streams_node IS 'The streams of a node, to stop it and to fetch for it.';
 COMMENT ON INDEX tmcp.streams_session_id IS 'The streams of a session beside the standalone one, to end them with it.';
@@ -217,7 +218,7 @@ ALTER TABLE tmcp.messages_0 ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE tmcp.messages_1 ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE tmcp.messages_2 ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE INDEX messages_stream ON tmcp.messages (stream, event_id);
-CREATE INDEX messages_event_id ON tmcp.messages (event_id);
+CREATE INDEX messages_event_id ON tmcp.messages (event_id, stream);
 CREATE INDEX messages_broadcast ON tmcp.messages (store, event_id) WHERE stream IS NULL;
 COMMENT ON TABLE tmcp.messages IS
     'The log of what was sent, in three partitions that are used in turn. See tmcp.cleanup.';
@@ -234,7 +235,7 @@ COMMENT ON COLUMN tmcp.messages.kind IS
 COMMENT ON COLUMN tmcp.messages.data IS 'The message, exactly as it was sent.';
 COMMENT ON COLUMN tmcp.messages.slot IS 'The partition.';
 COMMENT ON INDEX tmcp.messages_stream IS 'What followed an event on a stream, for a resume.';
-COMMENT ON INDEX tmcp.messages_event_id IS 'What followed an event, for a node that fetches.';
+COMMENT ON INDEX tmcp.messages_event_id IS 'What followed an event, or a row of one, for a node that fetches.';
 COMMENT ON INDEX tmcp.messages_broadcast IS 'The broadcasts of a store, for a resume, and the last of them, for rotation.';
 
 CREATE TABLE tmcp.rotation (

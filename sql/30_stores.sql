@@ -1,6 +1,30 @@
 -- Stores: create, configure, drop; who may use them. For the owner of the extension only. This is the only file that
 -- builds SQL, and it builds it from names that a DBA gives.
 
+CREATE FUNCTION tmcp._take_back(kind "char", object oid, acl aclitem[], owner oid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    role regrole;
+BEGIN
+    FOR role IN
+        SELECT DISTINCT a.grantee::regrole FROM aclexplode(coalesce(acl, acldefault(kind, owner))) AS a WHERE a.grantee <> owner
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', CASE kind
+            WHEN 'n' THEN format('SCHEMA %s', object::regnamespace)
+            WHEN 'T' THEN format('TYPE %s', object::regtype)
+            WHEN 'f' THEN format('FUNCTION %s', object::regprocedure)
+            WHEN 's' THEN format('SEQUENCE %s', object::regclass)
+            WHEN 'r' THEN format('TABLE %s', object::regclass) END,
+            CASE role::oid WHEN 0 THEN 'PUBLIC' ELSE role::text END);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION tmcp._take_back("char", oid, aclitem[], oid) IS
+    'Revokes a new object from everybody but its owner: from PUBLIC, and from those to whom ALTER DEFAULT PRIVILEGES has '
+    'given it. The kinds are those of acldefault.';
+
 CREATE FUNCTION tmcp._create_relation(relation text, definition text, description text) RETURNS regclass
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -34,6 +58,8 @@ BEGIN
     -- A barrier, so that no function in a query can be shown the rows of another store before they are filtered.
     EXECUTE format('CREATE VIEW %s WITH (security_barrier) AS %s', qualified, definition);
     EXECUTE format('COMMENT ON VIEW %s IS %L', qualified, description);
+    -- Whoever may DELETE from the first view may use the store.
+    PERFORM tmcp._take_back('r', c.oid, c.relacl, c.relowner) FROM pg_class AS c WHERE c.oid = qualified::regclass;
     RETURN qualified::regclass;
 END
 $$;

@@ -83,16 +83,28 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(stop_node.store);
+    stopped tmcp.nodes;
+    detached bigint;
 BEGIN
     -- The node first: it waits for attaches under way, whose streams are then detached with the others.
-    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store;
-    RETURN tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                              WHERE x.node = stop_node.node AND x.store = s.store ORDER BY x.id FOR UPDATE));
+    DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store RETURNING n.* INTO stopped;
+    detached := tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
+                                   WHERE x.node = stop_node.node AND x.store = s.store
+                                   ORDER BY x.id FOR UPDATE SKIP LOCKED));
+    -- What somebody has locked is left to tmcp.cleanup, which looks for dead nodes. A new row, since who attaches meanwhile
+    -- waits for the old one, and would take it for alive if that were only changed.
+    INSERT INTO tmcp.nodes (node, store, channel, name, listens_for_many, started_at, heartbeat_at)
+    OVERRIDING SYSTEM VALUE
+    SELECT stopped.node, stopped.store, 'gone:' || stopped.node, stopped.name, stopped.listens_for_many,
+           stopped.started_at, least(stopped.heartbeat_at, clock_timestamp() - s.freshness_window)
+    WHERE EXISTS (SELECT FROM tmcp.streams AS st WHERE st.node = stopped.node);
+    RETURN detached;
 END
 $$;
 COMMENT ON FUNCTION tmcp.stop_node(text, bigint) IS
 $$Takes a node out of service and detaches all its streams, which stay resumable on other nodes; those that listen for
-changes end.
+changes end. It does not wait for a stream that somebody's open transaction has locked: tmcp.cleanup detaches that later,
+and until then the node is shown as one that is not alive.
 
 Arguments: store; node.
 Returns: how many streams were detached; 0 for a node that is not there.

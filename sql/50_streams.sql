@@ -452,47 +452,65 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(reattach.store);
+    brought bigint[];
     new_position bigint;
 BEGIN
     PERFORM tmcp._hold_node(s, reattach.node);
-    PERFORM FROM tmcp.streams AS st
-    WHERE st.store = s.store AND st.stream = ANY (reattach.streams)
-    ORDER BY st.id
-    FOR UPDATE;
+    -- Those that the node holds stay as they are, and are not waited for: who has locked one will tell the node what became
+    -- of it.
+    brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st
+                     WHERE st.store = s.store AND st.stream = ANY (ARRAY(SELECT unnest(reattach.streams)))
+                       AND st.node IS DISTINCT FROM reattach.node);
+    BEGIN
+        brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(SELECT unnest(brought)))
+                         ORDER BY st.id FOR UPDATE);
+    EXCEPTION WHEN lock_not_available THEN
+        -- Better without a stream that somebody's open transaction has locked than not at all.
+        brought := ARRAY(SELECT st.stream FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(SELECT unnest(brought)))
+                         ORDER BY st.id FOR UPDATE SKIP LOCKED);
+    END;
     new_position := tmcp._next_event_ids(1);
 
     RETURN QUERY
     WITH decided AS (
         SELECT a.place, st.stream, CASE
             WHEN st.stream IS NULL THEN 'ended'
-            -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
-            -- This node itself did if it was not told the answer to an earlier call.
-            WHEN st.attached_after > a.position AND st.node IS DISTINCT FROM reattach.node THEN 'taken'
+            -- Whoever took the stream in between did so at a later event, even if it has let go of it again. Not locked is
+            -- one that somebody else has locked, or that was let go of in this very moment.
+            WHEN st.node IS DISTINCT FROM reattach.node
+                 AND (st.attached_after > a.position OR st.stream <> ALL (brought)) THEN 'taken'
             WHEN a.last_event_id < greatest(st.purged_through,
                                             CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
                                                 THEN b.purged_through END) THEN 'purged'
             ELSE 'attached' END AS state
         FROM unnest(reattach.streams, reattach.positions, reattach.last_event_ids) WITH ORDINALITY
             AS a (stream, position, last_event_id, place)
-        LEFT JOIN tmcp.streams AS st ON st.store = s.store AND st.stream = a.stream
+        -- One by one, as in tmcp.send_batch.
+        LEFT JOIN LATERAL (SELECT x.* FROM tmcp.streams AS x
+                           WHERE x.stream = a.stream AND x.store = s.store LIMIT 1) AS st ON true
         LEFT JOIN tmcp.purged_broadcasts AS b ON b.store = s.store
     ), attached AS (
-        UPDATE tmcp.streams AS st SET node = reattach.node, attached_after = new_position, detached_at = NULL
-        FROM decided AS d WHERE st.stream = d.stream AND d.state = 'attached'
+        -- attached_after stays. It tells since when the process has the stream, which tmcp.fetch_messages has to know; and
+        -- when the answer is lost, the process asks once more with its old positions, be it under yet another number.
+        UPDATE tmcp.streams AS st SET node = reattach.node, detached_at = NULL
+        WHERE st.stream = ANY (ARRAY(SELECT d.stream FROM decided AS d
+                                     WHERE d.state = 'attached' AND d.stream = ANY (brought)))
     )
     SELECT d.place, d.state, new_position FROM decided AS d ORDER BY d.place;
 END
 $$;
 COMMENT ON FUNCTION tmcp.reattach(text, bigint, bigint[], bigint[], bigint[]) IS
-$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since.
+$$Gives a node that was fenced its open streams back, under its new number, unless somebody took or ended them since; and
+tells a node that was cut off what became of those that it holds. An answer that was lost may be asked for again.
 
-Arguments: store; node, the new one; streams; positions, the event_id that attaching each of them returned;
-last_event_ids, the last event that each has delivered.
+Arguments: store; node, the new one, or the one that holds the streams; streams; positions, the event_id that attaching
+each of them returned; last_event_ids, the last event that each has delivered.
 Returns: for each stream in its place, from 1, what became of it, and event_id, the position of the attached ones from
 now on. state is
 "attached": tmcp.fetch_messages gives what it missed;
 "purged": not attached, since the log no longer reaches back;
-"taken": not attached, since another node has taken it, and has it or has let go of it;
+"taken": not attached, since another node has taken it, and has it or has let go of it; or since it was still locked when
+lock_timeout was over;
 "ended": not attached, since it is no more.
 Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;
@@ -614,6 +632,33 @@ Arguments: store; id of the stream.
 Returns: whether there was such a stream.
 Errors: TM001 an id that cannot be one; TM002 no such store.
 Example: SELECT tmcp.delete_stream('tmcp', 'abc');$$;
+
+CREATE FUNCTION tmcp.end_listening(store text, principal text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s constant tmcp.stores := tmcp._authorized_store(end_listening.store);
+    ended bigint;
+BEGIN
+    PERFORM tmcp._check_length('the principal', end_listening.principal, 1024);
+    DELETE FROM tmcp.streams AS st WHERE st.stream = ANY (ARRAY(
+        SELECT x.stream FROM tmcp.streams AS x
+        WHERE x.store = s.store AND x.principal = end_listening.principal AND x.session_id IS NULL
+        ORDER BY x.id FOR UPDATE));
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    RETURN ended;
+END
+$$;
+COMMENT ON FUNCTION tmcp.end_listening(text, text) IS
+$$Ends every stream on which a user listens for changes without a session, for one whose access was withdrawn: the nodes
+hear "ended {stream},..." on delete:{channel} and close them. His sessions are ended with tmcp.end_session. It does not
+keep him from listening again: refuse him first.
+
+Arguments: store; principal, the user.
+Returns: how many streams were ended.
+Errors: TM001 no principal; TM002 no such store.
+Example: SELECT tmcp.end_listening('tmcp', 'mallory');$$;
 
 CREATE FUNCTION tmcp.has(store text, id text) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER

@@ -327,7 +327,8 @@ CREATE FUNCTION tmcp.fetch_messages(
     node bigint,
     after bigint,
     maximum_count bigint DEFAULT 1000,
-    maximum_bytes bigint DEFAULT 8388608
+    maximum_bytes bigint DEFAULT 8388608,
+    after_stream bigint DEFAULT NULL
 ) RETURNS TABLE (event_id bigint, stream bigint, data text, kind text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -336,23 +337,24 @@ SET jit = off
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(fetch_messages.store);
+    last_stream constant bigint := coalesce(fetch_messages.after_stream, 9223372036854775807);
     -- A cursor is planned for its first rows; else each page would read and sort all that is left of the log. The node
     -- is looked up for each message; a join or EXISTS may read all streams for a single one.
     rest CURSOR FOR
         SELECT m.event_id, m.stream, m.data, m.kind
         FROM tmcp.messages AS m
-        WHERE m.event_id > fetch_messages.after AND m.store = s.store
+        WHERE (m.event_id, m.stream) > (fetch_messages.after, last_stream) AND m.store = s.store
           AND (m.stream IS NULL
                OR (SELECT st.node FROM tmcp.streams AS st WHERE st.stream = m.stream) = fetch_messages.node)
-        ORDER BY m.event_id;
+        ORDER BY m.event_id, m.stream;
     count integer := 0;
     bytes bigint := 0::bigint;
     last_event_id bigint;
 BEGIN
     PERFORM tmcp._require_read_committed();
     FOR next_message IN rest LOOP
-        -- Never between two rows of one event: the next call starts after it. A page that has reached neither is the last.
-        EXIT WHEN next_message.event_id > last_event_id
+        -- Between two rows of one event only for a caller who goes on from there. A page that has reached neither is the last.
+        EXIT WHEN count > 0 AND (next_message.event_id > last_event_id OR fetch_messages.after_stream IS NOT NULL)
               AND (count >= fetch_messages.maximum_count OR bytes >= fetch_messages.maximum_bytes);
         count := count + 1;
         bytes := bytes + octet_length(next_message.data);
@@ -363,27 +365,32 @@ BEGIN
         fetch_messages.kind := next_message.kind;
         RETURN NEXT;
     END LOOP;
-    -- Looked at last, for the same reason as in tmcp.replay.
+    -- Looked at last, for the same reason as in tmcp.replay. The node can have missed only what followed the attaching of a
+    -- stream; what was sent before is for the stream's replay.
     IF fetch_messages.after < (SELECT r.purged_through FROM tmcp.rotation AS r)
-       AND (EXISTS (SELECT FROM tmcp.streams AS st
-                    WHERE st.node = fetch_messages.node AND st.purged_through > fetch_messages.after)
-            OR EXISTS (SELECT FROM tmcp.purged_broadcasts AS b
-                       WHERE b.store = s.store AND b.purged_through > fetch_messages.after)) THEN
+       AND EXISTS (SELECT FROM tmcp.streams AS st
+                   LEFT JOIN tmcp.purged_broadcasts AS b
+                       ON b.store = st.store AND (st.id = st.session_id OR st.kinds <> '{}')
+                   WHERE st.node = fetch_messages.node AND st.store = s.store
+                     AND greatest(st.purged_through, b.purged_through)
+                         > greatest(fetch_messages.after, st.attached_after)) THEN
         PERFORM tmcp._raise_purged(fetch_messages.after);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, bigint, bigint) IS
+COMMENT ON FUNCTION tmcp.fetch_messages(text, bigint, bigint, bigint, bigint, bigint) IS
 $$What was sent to the streams of a node after an event: for a node that was told of a message without its data, or was
 cut off. LISTEN again first, then fetch, then drop what comes twice by its event id.
 
 Arguments: store; node; after, the last event id that the node has seen; maximum_count, messages after which no further
-event is begun, default 1000; maximum_bytes, likewise, default 8 MiB.
+event is begun, default 1000; maximum_bytes, likewise, default 8 MiB; after_stream, the stream with whose message of that
+event a page ended, 9223372036854775807 where it ended with the event or a broadcast: then no further message is begun
+either, and a message for many streams comes in several pages; default NULL, which never ends a page within an event.
 Returns: event_id; stream, NULL for a broadcast, which is for every standalone stream; data; and kind, NULL unless the
-broadcast is for the streams that listen for this kind as well; in order. Call again after the last event_id unless both
-were fewer.
-Errors: TM002 no such store; TM010 messages for the node's streams were removed from the log since; TM011 above read
-committed.
+broadcast is for the streams that listen for this kind as well; in the order of event_id and stream. Call again after the
+last event_id, and stream, unless both were fewer.
+Errors: TM002 no such store; TM010 messages that were sent to the node's streams since it attached them, and since that
+event, were removed from the log; TM011 above read committed.
 Example: SELECT * FROM tmcp.fetch_messages('tmcp', 1, 1790000000000000);$$;
 
 CREATE FUNCTION tmcp.resource_updated(uri text) RETURNS text

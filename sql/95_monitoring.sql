@@ -21,7 +21,7 @@ COMMENT ON VIEW tmcp.session_status IS
     'The sessions, how old they are, and the live process that holds the standalone stream of each.';
 
 CREATE VIEW tmcp.listener_status AS
-    SELECT s.name AS store, st.stream, st.principal, st.kinds,
+    SELECT s.name AS store, st.stream, st.id, st.principal, st.kinds,
            (SELECT count(*) FROM tmcp.stream_subscriptions AS u WHERE u.stream = st.stream) AS subscriptions,
            n.node, n.name AS node_name
     FROM tmcp.streams AS st
@@ -30,7 +30,7 @@ CREATE VIEW tmcp.listener_status AS
     WHERE st.session_id IS NULL;
 COMMENT ON VIEW tmcp.listener_status IS
     'The streams that listen for changes without a session (revision 2026-07-28), for what, and the live process that '
-    'holds each.';
+    'holds each. tmcp.delete_stream ends one by its id, tmcp.end_listening those of a principal.';
 
 CREATE VIEW tmcp.stream_backlog AS
     SELECT s.name AS store, st.stream, st.id, st.session_id, st.detached_at,

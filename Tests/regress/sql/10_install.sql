@@ -60,6 +60,29 @@ SET SESSION AUTHORIZATION regress_guest;
 CREATE EXTENSION tmcp_session_manager;
 \echo :SQLSTATE
 
+-- What its owner gives away by default is not given of the extension: it is for him alone, and its views for pg_monitor.
+SET SESSION AUTHORIZATION regress_dba;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_guest, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO regress_guest;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_guest, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_guest, PUBLIC;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO regress_guest WITH GRANT OPTION;
+CREATE EXTENSION tmcp_session_manager;
+SELECT o.object, a.grantee::regrole, a.privilege_type
+FROM (SELECT 'schema' AS object, n.nspacl AS acl, n.nspowner AS owner FROM pg_namespace AS n WHERE n.nspname = 'tmcp'
+      UNION ALL
+      SELECT t.typname, coalesce(t.typacl, acldefault('T', t.typowner)), t.typowner FROM pg_type AS t
+      WHERE t.typnamespace = 'tmcp'::regnamespace AND t.typtype = 'e'
+      UNION ALL
+      SELECT c.relname, c.relacl, c.relowner FROM pg_class AS c WHERE c.relnamespace = 'tmcp'::regnamespace
+      UNION ALL
+      SELECT p.oid::regprocedure::text, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner FROM pg_proc AS p
+      WHERE p.pronamespace = 'tmcp'::regnamespace) AS o, aclexplode(o.acl) AS a
+WHERE a.grantee <> o.owner ORDER BY 1, 2, 3;
+SELECT count(*) AS defaults FROM pg_default_acl;
+DROP EXTENSION tmcp_session_manager;
+DROP OWNED BY regress_dba;
+
 -- A database in another encoding is refused in clear words.
 RESET SESSION AUTHORIZATION;
 CREATE DATABASE regress_encoding OWNER regress_dba

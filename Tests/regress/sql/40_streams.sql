@@ -201,6 +201,19 @@ JOIN brought AS b USING (place) ORDER BY place;
 SELECT st.id, n.name FROM tmcp.streams AS st LEFT JOIN tmcp.nodes AS n USING (node)
 WHERE st.stream IN (SELECT stream FROM brought) ORDER BY st.id;
 SELECT data FROM tmcp.fetch_messages('tmcp', :anew, (SELECT min(event_id) FROM brought));
+-- One whose answer was lost asks once more, with what it knew before, and is told the same; so is one that has a new number
+-- again by then, whether the number before has been stopped or not.
+SELECT b.id, r.state
+FROM tmcp.reattach('tmcp', :anew, ARRAY(SELECT stream FROM brought ORDER BY place), ARRAY(SELECT event_id FROM brought ORDER BY place),
+                   ARRAY(SELECT event_id FROM brought ORDER BY place)) AS r
+JOIN brought AS b USING (place) ORDER BY place;
+SELECT node AS newer FROM tmcp.register_node('tmcp', 'fenced') \gset
+SELECT r.state FROM brought AS b, tmcp.reattach('tmcp', :newer, ARRAY[b.stream], ARRAY[b.event_id], ARRAY[b.event_id]) AS r WHERE b.id = 'its own';
+SELECT tmcp.stop_node('tmcp', :newer);
+SELECT r.state FROM brought AS b, tmcp.reattach('tmcp', :anew, ARRAY[b.stream], ARRAY[b.event_id], ARRAY[b.event_id]) AS r WHERE b.id = 'its own';
+-- Once it was resumed elsewhere it is lost, whatever number asks.
+SELECT state FROM brought AS b, tmcp.attach('tmcp', :other, b.id, b.event_id) WHERE b.id = 'its own';
+SELECT r.state FROM brought AS b, tmcp.reattach('tmcp', :anew, ARRAY[b.stream], ARRAY[b.event_id], ARRAY[b.event_id]) AS r WHERE b.id = 'its own';
 SELECT * FROM tmcp.reattach('tmcp', :anew, '{}', '{}', '{}');
 SELECT regress.outcome(format($$SELECT tmcp.reattach('tmcp', %s, '{}', '{}', '{}')$$, :fenced));
 DROP TABLE brought;

@@ -109,6 +109,39 @@ SELECT count(*), count(DISTINCT event_id) FROM tmcp.fetch_messages('send', :one,
 SELECT count(*), count(DISTINCT event_id) FROM tmcp.fetch_messages('send', :one, :before - 1, maximum_count => 4);
 SELECT count(*), count(DISTINCT event_id) FROM tmcp.fetch_messages('send', :one, :before - 1, maximum_bytes => 0);
 SELECT count(*) FROM tmcp.fetch_messages('send', :one, 9223372036854775807);
+-- Or in pages that end anywhere, for a caller who goes on after the stream too, so that nothing large comes in one piece.
+DO $$
+DECLARE
+    reader constant bigint := (SELECT node FROM tmcp.nodes AS n WHERE n.name = 'one' AND n.store = (SELECT store FROM tmcp.stores WHERE name = 'send'));
+    whole text;
+    pages text := '';
+    page record;
+    after bigint;
+    after_stream bigint;
+BEGIN
+    SELECT string_agg(concat_ws(' ', f.event_id, f.stream, f.data), ', ') INTO whole FROM tmcp.fetch_messages('send', reader, 0) AS f;
+    FOR maximum_count IN 0..4 LOOP
+        pages := '';
+        after := 0;
+        after_stream := 9223372036854775807;
+        LOOP
+            SELECT count(*) AS count, string_agg(concat_ws(' ', f.event_id, f.stream, f.data), ', ' ORDER BY f.place) AS rows,
+                   max(f.event_id) AS event_id, (array_agg(f.stream ORDER BY f.place))[count(*)] AS stream INTO page
+            FROM tmcp.fetch_messages('send', reader, after, maximum_count, 1000000, after_stream)
+                WITH ORDINALITY AS f (event_id, stream, data, kind, place);
+            EXIT WHEN page.count = 0;
+            IF page.count > greatest(maximum_count, 1) THEN
+                RAISE WARNING 'a page of % has %', maximum_count, page.count;
+            END IF;
+            pages := concat_ws(', ', nullif(pages, ''), page.rows);
+            after := page.event_id;
+            after_stream := coalesce(page.stream, 9223372036854775807);
+        END LOOP;
+        RAISE NOTICE 'pages of %: %', maximum_count, CASE WHEN pages = whole THEN 'all there is' ELSE pages || ' instead of ' || whole END;
+    END LOOP;
+END
+$$;
+SELECT count(*) FROM tmcp.fetch_messages('send', :one, :before - 1, maximum_bytes => 0, after_stream => 9223372036854775807);
 SELECT tmcp.configure_store('send', inline_limit => 7900);
 
 -- A message over the limit is refused, and both sizes are named. Nothing of its batch is sent.

@@ -114,9 +114,33 @@ SELECT state FROM tmcp.attach_batch('listen', :two, ARRAY['everything'], ARRAY[0
 
 -- It ends with its connection, with its node, or when it is deleted, and takes its subscriptions along.
 SELECT tmcp.has('listen', 'many') AS open;
+SELECT regress.forget('one');
 SELECT tmcp.detach('listen', :one, ARRAY[(SELECT stream FROM tmcp.streams WHERE id = 'many')]);
 SELECT tmcp.has('listen', 'many') AS open;
 SELECT count(*) FROM tmcp.stream_subscriptions WHERE uri NOT IN ('note://plan', 'note://list');
+-- The node has let go of it, and is told nothing.
+SELECT count(*) AS told FROM regress.heard('one') WHERE channel = 'delete';
+-- Those of a user whose access was withdrawn end wherever they are held, and only they: not of another user or store, and
+-- not his sessions.
+SELECT stream > 0 AS stream FROM tmcp.listen('listen', :one, 'mallory 1', ARRAY['tools'], ARRAY['note://plan'], 'mallory');
+SELECT stream > 0 AS stream FROM tmcp.listen('listen', :one, 'mallory 2', principal => 'mallory');
+SELECT stream > 0 AS stream FROM tmcp.listen('listen', :two, 'mallory 3', principal => 'mallory');
+SELECT tmcp.start_session('listen', 'session of mallory', principal => 'mallory');
+SELECT state FROM tmcp.attach('listen', :two, 'session of mallory', principal => 'mallory');
+SELECT tmcp.create_store('elsewhere');
+SELECT node AS elsewhere FROM tmcp.register_node('elsewhere') \gset
+SELECT stream > 0 AS stream FROM tmcp.listen('elsewhere', :elsewhere, 'mallory 4', principal => 'mallory');
+SELECT regress.stream_names('listen') AS names \gset
+SELECT regress.forget('one'), regress.forget('two');
+SELECT tmcp.end_listening('listen', 'Mallory'), tmcp.end_listening('listen', 'mallory'), tmcp.end_listening('listen', 'mallory');
+SELECT * FROM regress.lost(:'names', 'one');
+SELECT * FROM regress.lost(:'names', 'two');
+SELECT store, id FROM tmcp.listener_status WHERE principal = 'mallory';
+SELECT tmcp.has('listen', 'session of mallory'), (SELECT count(*) FROM tmcp.stream_subscriptions AS u LEFT JOIN tmcp.streams AS st USING (stream) WHERE st.stream IS NULL) AS left_behind;
+SELECT tmcp.end_listening('listen', NULL);
+\echo :SQLSTATE
+SELECT tmcp.end_session('listen', 'session of mallory', 'mallory'), tmcp.drop_store('elsewhere');
+SELECT regress.forget('two');
 SELECT tmcp.delete_stream('listen', 'plan and list');
 SELECT channel, payload LIKE 'ended %' AS ended FROM regress.heard('two');
 SELECT tmcp.stop_node('listen', :one);

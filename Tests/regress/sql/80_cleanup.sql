@@ -102,6 +102,32 @@ SELECT state FROM tmcp.attach('cleanup', :alive, 'request of busy', (SELECT star
 -- The same for a node that fetches what it missed.
 SELECT regress.outcome(format($$SELECT tmcp.fetch_messages('cleanup', %s, %s)$$, :alive, :first_event));
 SELECT data FROM tmcp.fetch_messages('cleanup', :alive, :broadcast_event);
+-- It has missed nothing of what was sent before it attached a stream, not even if it was quiet ever since: that came by the
+-- replay, or is kept from a client that starts anew.
+SELECT node AS late FROM tmcp.register_node('cleanup', 'late') \gset
+SELECT state FROM tmcp.attach_batch('cleanup', :late, ARRAY['a', 'quiet'], ARRAY[:broadcast_event, :broadcast_event]);
+SELECT data FROM tmcp.fetch_messages('cleanup', :late, :first_event - 1);
+-- Nor does it matter to it that others have a stream for which messages are gone, or that it has none for broadcasts.
+SELECT tmcp.stop_node('cleanup', :late) AS detached;
+SELECT node AS late FROM tmcp.register_node('cleanup', 'late') \gset
+SELECT state FROM tmcp.attach_batch('cleanup', :late, ARRAY['request of nobody'], session_ids => ARRAY['nobody']);
+SELECT count(*) FROM tmcp.fetch_messages('cleanup', :late, 0) WHERE stream IS NOT NULL;
+-- What was sent since, it has missed, be it that the process has brought the stream along under a new number.
+SELECT state, stream AS brought, event_id AS position FROM tmcp.attach('cleanup', :late, 'brought along') \gset brought_
+SELECT tmcp.send('cleanup', 'brought along', 'missed') AS missed_event \gset
+UPDATE tmcp.nodes SET heartbeat_at = heartbeat_at - interval '1 hour' WHERE node = :late;
+SELECT node AS later FROM tmcp.register_node('cleanup', 'later') \gset
+SELECT state FROM tmcp.reattach('cleanup', :later, ARRAY[:brought_brought], ARRAY[:brought_position], ARRAY[:brought_position]);
+SELECT data FROM tmcp.fetch_messages('cleanup', :later, :brought_position);
+BEGIN;
+UPDATE tmcp.streams SET purged_through = :missed_event WHERE id = 'brought along';
+UPDATE tmcp.rotation SET purged_through = :missed_event;
+SELECT regress.outcome(format($$SELECT tmcp.fetch_messages('cleanup', %s, %s)$$, :later, :brought_position));
+SELECT regress.outcome(format($$SELECT tmcp.fetch_messages('cleanup', %s, %s)$$, :later, :missed_event));
+ROLLBACK;
+SELECT tmcp.stop_node('cleanup', :late), tmcp.stop_node('cleanup', :later);
+DELETE FROM tmcp.streams WHERE id IN ('brought along', 'request of nobody');
+DELETE FROM tmcp.messages WHERE event_id = :missed_event;
 
 -- While somebody reads the oldest partition, pg_dump for instance, rotation does not wait; it is done the next time.
 SELECT regress.connect('reader');

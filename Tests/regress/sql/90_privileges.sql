@@ -1,6 +1,7 @@
 -- Who may do what: every function times every role, and what an application can get at beside the functions.
 \set SHOW_CONTEXT never
 CREATE ROLE regress_none;
+CREATE ROLE "regress_odd 'role"" name" LOGIN;
 CREATE ROLE regress_application LOGIN;
 CREATE ROLE regress_other_application LOGIN;
 CREATE ROLE regress_monitoring;
@@ -116,6 +117,30 @@ CROSS JOIN (VALUES (1, 'SELECT', 'SELECT FROM %s LIMIT 1'), (2, 'INSERT', 'INSER
 CROSS JOIN unnest(ARRAY['regress_application', 'regress_monitoring', 'regress_reader', 'regress_none']) AS r (role)
 WHERE c.relnamespace = 'tmcp'::regnamespace AND c.relkind = 'v' AND regress.outcome(format(v.statement, c.oid::regclass, a.attname), r.role) NOT IN ('42501', '55000')
 ORDER BY r.role, c.relname, v.place;
+-- A store's views do not take part in what their owner gives away by default: whoever may DELETE from the first may use the
+-- store.
+CREATE SCHEMA regress_anon;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_none, PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA regress_anon GRANT ALL ON TABLES TO "regress_odd 'role"" name" WITH GRANT OPTION;
+SELECT tmcp.create_store('given', sessions => 'regress_anon."Sessions"');
+CREATE VIEW regress_anon.another AS SELECT 1;
+SELECT c.relname, string_agg(DISTINCT a.grantee::regrole::text, ', ') AS given_to
+FROM (SELECT unnest(s.relations) FROM tmcp.stores AS s WHERE s.name = 'given' UNION ALL SELECT 'regress_anon.another') AS r (relation)
+JOIN pg_class AS c ON c.oid = r.relation, aclexplode(c.relacl) AS a
+WHERE a.grantee <> c.relowner GROUP BY c.relname;
+GRANT USAGE ON SCHEMA tmcp, regress_anon TO regress_none;
+GRANT EXECUTE ON FUNCTION tmcp.has(text, text) TO regress_none;
+SELECT regress.outcome('SELECT FROM regress_anon."Sessions"', 'regress_none') AS reads,
+       regress.outcome('DELETE FROM regress_anon."Sessions"', 'regress_none') AS deletes,
+       regress.outcome('SELECT FROM tmcp.given_session_client_info', 'regress_none') AS reads_more,
+       regress.outcome('SELECT tmcp.has(''given'', ''a'')', 'regress_none') AS uses;
+REVOKE USAGE ON SCHEMA tmcp FROM regress_none;
+REVOKE EXECUTE ON FUNCTION tmcp.has(text, text) FROM regress_none;
+SELECT tmcp.drop_store('given');
+DROP SCHEMA regress_anon CASCADE;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_none, PUBLIC;
+SELECT count(*) AS defaults FROM pg_default_acl;
+
 -- It can create nothing in the schema, and make no use of its own functions there.
 SELECT regress.outcome('CREATE TABLE tmcp.mine (x integer)', 'regress_application'),
        regress.outcome('CREATE FUNCTION tmcp.send(text, text, text, text) RETURNS void LANGUAGE sql AS ''''', 'regress_application');
@@ -139,7 +164,6 @@ SELECT tmcp.has('mine', 'shown'), tmcp.has('other', 'secret');
 -- The caller is who logged in, or whom SET ROLE made him: a member may use a store through its group,
 CREATE ROLE regress_member LOGIN IN ROLE regress_application;
 CREATE ROLE regress_reluctant LOGIN NOINHERIT IN ROLE regress_application;
-CREATE ROLE "regress_odd 'role"" name" LOGIN;
 SELECT tmcp.grant_usage('mine', '"regress_odd ''role"" name"');
 SET SESSION AUTHORIZATION regress_member;
 SELECT tmcp.has('mine', 'shown');

@@ -4,7 +4,8 @@
 SET statement_timeout = '5min'; -- of what is waited for below
 SELECT tmcp.create_store('plans'), tmcp.configure_store('plans', freshness_window => '1 hour', session_idle_limit => '1 day');
 
--- A heartbeat is a HOT update: no index has a new entry, and the page makes room for itself.
+-- A heartbeat is a HOT update: no index has a new entry, and the page makes room for itself. Unless it is full, which it may
+-- be a few times while autovacuum has a snapshot; with an index on heartbeat_at not one of them is.
 SELECT tmcp.register_node('plans', 'number ' || n) IS NOT NULL AS registered FROM generate_series(1, 3) AS n;
 SELECT regress.connect('other');
 SELECT n_tup_upd AS updated_before, n_tup_upd - n_tup_hot_upd AS not_hot_before
@@ -31,7 +32,7 @@ BEGIN
     END LOOP;
 END
 $$;
-SELECT n_tup_upd - :updated_before >= 600 AS updated, n_tup_upd - n_tup_hot_upd - :not_hot_before AS not_hot
+SELECT n_tup_upd - :updated_before >= 600 AS updated, n_tup_upd - n_tup_hot_upd - :not_hot_before < 60 AS hot
 FROM pg_stat_user_tables WHERE relid = 'tmcp.nodes'::regclass;
 SELECT pg_relation_size('tmcp.nodes') <= 10 * 8192 AS no_bloat;
 
@@ -105,6 +106,7 @@ INSERT INTO calls (call) VALUES
     ($$SELECT tmcp.broadcast('plans', 'x', 'tools')$$),
     ($$SELECT tmcp.listen('plans', {node}, 'new listener {run}', ARRAY['tools'], ARRAY['note://7', 'note://8'], 'user 7')$$),
     ($$SELECT tmcp.delete_stream('plans', 'listener 77{run}')$$),
+    ($$SELECT tmcp.end_listening('plans', 'user {run}')$$),
     ($$SELECT tmcp.get_subscriptions('plans', 'note://7')$$),
     ($$SELECT tmcp.heartbeat('plans', {node})$$),
     ($$SELECT tmcp.has('plans', 'session 777')$$),
@@ -123,6 +125,11 @@ INSERT INTO calls (call) VALUES
     ($$SELECT tmcp.fetch_messages('plans', {node}, 100900)$$),
     ($$SELECT tmcp.fetch_messages('plans', {node}, 99000)$$),
     ($$SELECT tmcp.fetch_messages('plans', {node}, 1000, maximum_count => 100)$$),
+    ($$SELECT tmcp.fetch_messages('plans', {node}, 1000, maximum_count => 100, after_stream => 9223372036854775807)$$),
+    ($$SELECT tmcp.fetch_messages('plans', {node}, 100900, after_stream => 0)$$),
+    ($$SELECT tmcp.reattach('plans', {node}, ARRAY[{stream} + {run}], ARRAY[999999], ARRAY[999999])$$),
+    ($$SELECT tmcp.reattach('plans', {node}, array_agg({stream} + n * 20), array_agg(999999::bigint), array_agg(999999::bigint)) FROM generate_series(1, 64) AS n$$),
+    ($$SELECT tmcp.reattach('plans', {node} + {run}, array_agg({stream} + n * 7), array_agg(999999::bigint), array_agg(999999::bigint)) FROM generate_series(1, 64) AS n$$),
     ($$SELECT tmcp.start_session('plans', 'new {run}', principal => 'ann')$$),
     ($$SELECT tmcp.get_session('plans', 'session 7')$$),
     ($$SELECT tmcp.get_client_info('plans', 'session 8', 'user 8')$$),
