@@ -24,6 +24,10 @@ actor CallConnection {
     private let logger: Logger
     private let metrics: SessionMetrics
     private var state = State.idle
+    private var lastAttempt: UInt64 = 0
+    /// Connections to a server that has become a standby. Each is closed when the calls on it have been answered, for what
+    /// is under way when a connection is closed has an unknown outcome.
+    private var retired: [PostgresConnection] = []
     private var waiting: [UInt64: CheckedContinuation<Void, Never>] = [:]
     private var lastWaiting: UInt64 = 0
     /// Why there is no connection.
@@ -91,16 +95,20 @@ actor CallConnection {
         lost?.finish()
         wakeAll()
         if case .connected(let connection) = last { await connection.close() }
+        for connection in retired { await connection.close() }
+        retired = []
     }
 
     private func connect() async throws(PostgresError) {
+        lastAttempt += 1
+        let attempt = lastAttempt
         do throws(PostgresError) {
             let connection = try await PostgresConnection.connect(
                 configuration: configuration,
                 on: eventLoop,
                 logger: logger,
                 onClose: { [weak self] reason in
-                    self?.assumeIsolated { $0.closed(reason) }
+                    self?.assumeIsolated { $0.closed(reason, attempt) }
                 }
             )
             // Lost before it was known here: then nobody says so any more.
@@ -117,11 +125,29 @@ actor CallConnection {
         }
     }
 
-    private func closed(_ reason: PostgresError) {
-        guard case .connected = state else { return }
+    private func closed(_ reason: PostgresError, _ attempt: UInt64) {
+        // One that was retired is not the connection any more.
+        guard case .connected = state, attempt == lastAttempt else { return }
+        reconnect(since: reason)
+    }
+
+    private func reconnect(since reason: PostgresError) {
         state = .connecting
         lastError = reason
         lost?.yield()
+    }
+
+    private func retire(_ connection: PostgresConnection, since reason: PostgresError) {
+        guard case .connected(let current) = state, current === connection else { return }
+        retired.append(connection)
+        reconnect(since: reason)
+    }
+
+    private func closeRetired() async {
+        for connection in retired where await connection.callsUnderWay == 0 {
+            retired.removeAll { $0 === connection }
+            await connection.close()
+        }
     }
 
     /// How many calls wait for a connection.
@@ -147,16 +173,16 @@ actor CallConnection {
         while true {
             let connection = try await connection(until: deadline)
             do {
-                return try await connection.query(sql, parameters)
+                let result = try await connection.query(sql, parameters)
+                if !retired.isEmpty { await closeRetired() }
+                return result
             } catch {
                 let isOfStandby = error.sqlState == "25006"
+                // The server has become a standby; another host of the connection string may be the primary.
+                if isOfStandby { retire(connection, since: error) }
+                if !retired.isEmpty { await closeRetired() }
                 guard error.code == .notExecuted || error.endsSession || isOfStandby else {
                     throw SessionManagerError(error)
-                }
-                if isOfStandby {
-                    // The server has become a standby; another host of the connection string may be the primary.
-                    await connection.close()
-                    lastError = error
                 }
                 // While the manager starts nobody opens the connection again.
                 guard lost != nil, ContinuousClock.now < deadline else { throw unreachable(error) }

@@ -39,7 +39,12 @@ extension StoreFunctions {
     struct LoggedMessage: Sendable {
         let message: StreamMessage
         let targets: NotificationFrame.Targets
+        /// The stream that it is for, or one after all streams: where in its event the next page goes on.
+        let stream: Int64
     }
+
+    /// After all streams of an event.
+    static let endOfEvent = Int64.max
 
     func registerNode(name: String) async throws(SessionManagerError) -> Registration {
         let registrations = try await rows(
@@ -173,26 +178,32 @@ extension StoreFunctions {
 
     /// A page of what the log has for all streams of a node; `nil` if the node is no longer alive.
     ///
+    /// One message may be for thousands of streams: a page ends within its event if need be, and the next one goes on
+    /// with the streams after the one it ended with.
+    ///
     /// The heartbeat comes after the messages. A node that is alive then has held its streams all the time; one that is
     /// not gets nothing for a stream that was detached, and must not go past that.
     func fetchMessages(
         of node: Int64,
         after: EventID,
+        stream: Int64,
         page: LogPage
     ) async throws(SessionManagerError) -> [LoggedMessage]? {
         let result = try await query(
             """
-            SELECT event_id, stream, data, kind, NULL::boolean FROM tmcp.fetch_messages($1, $2, $3, $4, $5)
+            SELECT event_id, stream, data, kind, NULL::boolean FROM tmcp.fetch_messages($1, $2, $3, $4, $5, $6)
             UNION ALL SELECT NULL, NULL, NULL, NULL, tmcp.heartbeat($1, $2)
             """,
-            [.int8(node), .int8(after.rawValue), .int8(page.count), .int8(page.bytes)]
+            [.int8(node), .int8(after.rawValue), .int8(page.count), .int8(page.bytes), .int8(stream)]
         )
         do {
             guard try result.rows.last?.value(4, as: Bool.self) == true else { return nil }
             return try result.rows.dropLast().map { (row) throws(PostgresError) in
-                LoggedMessage(
+                let stream: Int64? = try row.value(1)
+                return LoggedMessage(
                     message: StreamMessage(eventID: try row.value(0), data: try row.value(2)),
-                    targets: try Self.targets(stream: row.value(1), kind: row.value(3))
+                    targets: try Self.targets(stream: stream, kind: row.value(3)),
+                    stream: stream ?? Self.endOfEvent
                 )
             }
         } catch {

@@ -34,10 +34,11 @@ extension StreamNode {
     /// Over the listening connection, which is idle and never in a transaction. On the other one it would wait for all
     /// calls of this process, and somebody who holds a lock for ten seconds would have every process fenced.
     private func isFresh(_ registration: StoreFunctions.Registration) async throws(SessionManagerError) -> Bool {
-        if isSettled, let listener {
+        if let listener {
             do throws(PostgresError) {
                 let isFresh = try await functions.heartbeat(registration.node, over: listener)
-                try await check(listener, registration)
+                // Until then it need not listen yet.
+                if isSettled { try await check(listener, registration) }
                 return isFresh
             } catch {
                 // It is lost, and about to be opened again; or its role may listen and nothing else.

@@ -60,17 +60,23 @@ extension StreamNode {
     /// Reads the log for the whole node, and does not give up: the streams get nothing else before.
     func run(_ fetch: StreamRegistry.Fetch) async {
         var after = fetch.after
+        var stream = StoreFunctions.endOfEvent
         var backoff = Backoff()
         while let registration, registry.isWanted(fetch), !Task.isCancelled {
             do throws(SessionManagerError) {
-                let page = try await functions.fetchMessages(of: registration.node, after: after, page: Self.page)
+                let page = try await functions.fetchMessages(
+                    of: registration.node,
+                    after: after,
+                    stream: stream,
+                    page: Self.page
+                )
                 guard let page else { return await abandon(registration) }
                 deliver {
                     for logged in page { perform(registry.fetched(logged.message, targets: logged.targets, by: fetch)) }
                 }
                 metrics.fetched(page.count)
                 if Self.page.isLast(page.map(\.message)) { return perform(registry.nodeCaughtUp(fetch)) }
-                after = page.last?.message.eventID ?? after
+                if let last = page.last { (after, stream) = (last.message.eventID, last.stream) }
                 backoff.reset()
             } catch {
                 var failure = error

@@ -94,6 +94,8 @@ struct StreamRegistry {
     }
 
     private var hearing = Hearing.cutOff
+    /// The event of which a fetch has brought messages, perhaps not yet all.
+    private var fetching: EventID?
     private var lastFetch: UInt64 = 0
     /// The last event that the node has dealt with.
     private(set) var position: EventID
@@ -244,6 +246,7 @@ struct StreamRegistry {
     /// Call when notifications arrive (again), and the node's streams are attached to it.
     mutating func listening() -> [Action] {
         lastFetch += 1
+        fetching = nil
         hearing = .fetching(fetch: lastFetch, through: heardOf)
         if !trustsEventIDs { heardOf = position }
         return [.fetch(Fetch(number: lastFetch, after: position))]
@@ -262,7 +265,9 @@ struct StreamRegistry {
     ) -> [Action] {
         guard isWanted(fetch) else { return [] }
         if attaching > 0 { remember(message.eventID, targets) }
-        position = max(position, message.eventID)
+        // A page may end between two messages of one event, and a later fetch begins after a whole one.
+        if let fetching, fetching < message.eventID { position = max(position, fetching) }
+        fetching = message.eventID
         return hand(message, to: targets)
     }
 
@@ -271,6 +276,7 @@ struct StreamRegistry {
         // Not that of a fetch from before the node was cut off once more: what was sent meanwhile is not in it.
         guard case .fetching(fetch.number, let through) = hearing else { return [] }
         if trustsEventIDs { position = max(position, through) }
+        if let fetching { position = max(position, fetching) }
         if heardOf > position { return listening() }
         hearing = .live
         return []

@@ -232,6 +232,23 @@ struct DeliveryTests {
         }
     }
 
+    @Test("A large message for many streams arrives at each of them, once, though no page of the log holds it for all")
+    func pagesWithinEvent() async throws {
+        try await Backend.postgres.with { managers, infos in
+            let ids = (0..<40).map { "s\($0)" }
+            let streams = ids.map { _ in MessageStream() }
+            for (id, stream) in zip(ids, streams) {
+                try await infos[0].addSubscription(id, uri: "note://a", principal: nil)
+                try await managers[0].create(id, controller: stream.controller)
+            }
+            // Beyond the 256 KiB of a page three times.
+            let large = String(repeating: "x", count: 20_000)
+            #expect(try await managers[1].publish("note://a", data: large) == 40)
+            try await managers[1].send(nil, data: "2")
+            for stream in streams { #expect(await stream.next(2).map(\.utf8.count) == [20_000, 1]) }
+        }
+    }
+
     @Test("A client that reads gets all of what it missed, however small its buffer and large the messages")
     func smallBuffer() async throws {
         try await Backend.postgres.with { managers, _ in

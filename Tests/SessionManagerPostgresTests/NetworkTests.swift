@@ -44,12 +44,15 @@ struct NetworkTests {
 
     @Test("An answer that is lost when the process makes sure of its streams costs none of them")
     func lostReattach() async throws {
-        try await Self.with { database, relay, managers in
+        try await Self.with { configuration in
+            // Else another call of the process would follow that one.
+            configuration.heartbeatInterval = .seconds(3600)
+        } _: { database, relay, managers in
             let stream = MessageStream()
             try await managers[0].create("a", controller: stream.controller)
             let listening = try await Self.listen("l", managers[0])
             relay.loseAnswers(to: "tmcp.reattach")
-            let taken = "pg_stat_activity WHERE application_name = '\(database.store)' AND query LIKE '%tmcp.reattach%'"
+            let calls = "pg_stat_activity WHERE application_name = '\(database.store)' AND query LIKE '%tmcp.reattach%'"
             try await database.query(
                 """
                 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -58,7 +61,7 @@ struct NetworkTests {
                 """
             )
             // Done by the server, and nobody knows.
-            try await database.wait(until: "SELECT bool_or(state = 'idle') FROM \(taken)")
+            try await database.wait(until: "SELECT bool_or(state = 'idle') FROM \(calls)")
             try await managers[1].send(["a"], data: "1")
             relay.cut()
             try await managers[1].broadcast(.tools, data: "2")

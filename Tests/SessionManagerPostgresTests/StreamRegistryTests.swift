@@ -237,6 +237,26 @@ struct StreamRegistryTests {
         #expect(consumer.received == [101, 102, 103, 104])
     }
 
+    @Test("get the rest of an event when a fetch is given up between two of its messages")
+    mutating func splitEvent() {
+        let other = RecordingController()
+        _ = attach(stream(1))
+        _ = attach(stream(2, controller: other))
+        registry.cutOff()
+        #expect(registry.listening() == [.fetch(fetch(2, after: 100))])
+        _ = registry.fetched(message(101), targets: .streams([1]), by: fetch(2, after: 100))
+        _ = registry.fetched(message(102), targets: .streams([1]), by: fetch(2, after: 100))
+        registry.cutOff()
+        #expect(registry.listening() == [.fetch(fetch(3, after: 101))])
+        for number: Int64 in [1, 2] {
+            _ = registry.fetched(message(102), targets: .streams([number]), by: fetch(3, after: 101))
+        }
+        #expect(registry.nodeCaughtUp(fetch(3, after: 101)) == [])
+        #expect(registry.position == event(102))
+        #expect(consumer.received == [101, 102])
+        #expect(other.received == [102])
+    }
+
     @Test("stay cut off when a fetch ends that began before the node was cut off once more")
     mutating func cutOffDuringFetch() {
         _ = attach(stream(1))
