@@ -220,22 +220,24 @@ struct LifecycleTests {
 
     @Test("A caller that is cancelled while its call is under way is told, and what it opened is let go of")
     func cancelledUnderWay() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers(1, configure: { $1.applicationName = database.store }) { managers in
-            try await database.withConnection { holder in
-                _ = try await holder.query("BEGIN")
-                _ = try await holder.query("SELECT pg_advisory_xact_lock(1953326960, 1)")
-                let task = Task { try await managers[0].create("a", controller: MessageStream().controller) }
-                let waits = "application_name = '\(database.store)' AND wait_event = 'advisory'"
-                try await database.wait(until: "EXISTS (SELECT FROM pg_stat_activity WHERE \(waits))")
-                task.cancel()
-                let error = await #expect(throws: SessionManagerError.self) { try await task.value }
-                #expect(error?.code == .cancelled)
-                _ = try await holder.query("ROLLBACK")
+        // Of its own, since there is one order lock for all stores.
+        try await TestDatabase.withEmptyDatabase { database in
+            try await database.withManagers(1, configure: { $1.applicationName = database.store }) { managers in
+                try await database.withConnection { holder in
+                    _ = try await holder.query("BEGIN")
+                    _ = try await holder.query("SELECT pg_advisory_xact_lock(1953326960, 1)")
+                    let task = Task { try await managers[0].create("a", controller: MessageStream().controller) }
+                    let waits = "application_name = '\(database.store)' AND wait_event = 'advisory'"
+                    try await database.wait(until: "EXISTS (SELECT FROM pg_stat_activity WHERE \(waits))")
+                    task.cancel()
+                    let error = await #expect(throws: SessionManagerError.self) { try await task.value }
+                    #expect(error?.code == .cancelled)
+                    _ = try await holder.query("ROLLBACK")
+                }
+                // It was opened all the same, since the server was at it.
+                let rows = "tmcp.streams AS st JOIN tmcp.stores AS s USING (store) WHERE s.name = '\(database.store)'"
+                try await database.wait(until: "SELECT bool_or(st.node IS NULL) FROM \(rows)")
             }
-            // It was opened all the same, since the server was at it.
-            let rows = "tmcp.streams AS st JOIN tmcp.stores AS s USING (store) WHERE s.name = '\(database.store)'"
-            try await database.wait(until: "SELECT bool_or(st.node IS NULL) FROM \(rows)")
         }
     }
 

@@ -140,34 +140,38 @@ struct NetworkTests {
 
     @Test("Somebody who holds up all calls for longer than the freshness window has no process fenced")
     func heldUpCalls() async throws {
-        let database = try TestDatabase()
-        try await database.withManagers(1) { managers in
-            try await database.query("SELECT tmcp.configure_store('\(database.store)', freshness_window => '1 second')")
-            let stream = MessageStream()
-            try await managers[0].create("a", controller: stream.controller)
-            let number = try await Self.node(managers[0]).number
-            try await database.withConnection { holder in
-                _ = try await holder.query("BEGIN")
-                _ = try await holder.query("SELECT pg_advisory_xact_lock(1953326960, 1)")
-                await withTaskGroup(of: SessionManagerError.Code?.self) { group in
-                    for _ in 0..<2 {
-                        group.addTask {
-                            do throws(SessionManagerError) {
-                                try await managers[0].publish("note://a", data: "1")
-                                return nil
-                            } catch {
-                                return error.code
+        // Of its own, since there is one order lock for all stores.
+        try await TestDatabase.withEmptyDatabase { database in
+            try await database.withManagers(1) { managers in
+                try await database.query(
+                    "SELECT tmcp.configure_store('\(database.store)', freshness_window => '1 second')"
+                )
+                let stream = MessageStream()
+                try await managers[0].create("a", controller: stream.controller)
+                let number = try await Self.node(managers[0]).number
+                try await database.withConnection { holder in
+                    _ = try await holder.query("BEGIN")
+                    _ = try await holder.query("SELECT pg_advisory_xact_lock(1953326960, 1)")
+                    await withTaskGroup(of: SessionManagerError.Code?.self) { group in
+                        for _ in 0..<2 {
+                            group.addTask {
+                                do throws(SessionManagerError) {
+                                    try await managers[0].publish("note://a", data: "1")
+                                    return nil
+                                } catch {
+                                    return error.code
+                                }
                             }
                         }
+                        for await code in group { #expect(code == .timeout) }
                     }
-                    for await code in group { #expect(code == .timeout) }
+                    _ = try await holder.query("ROLLBACK")
                 }
-                _ = try await holder.query("ROLLBACK")
+                #expect(try await Self.node(managers[0]).number == number)
+                #expect(try await managers[0].has("a"))
+                try await managers[0].send(["a"], data: "2")
+                #expect(await stream.next(1) == ["2"])
             }
-            #expect(try await Self.node(managers[0]).number == number)
-            #expect(try await managers[0].has("a"))
-            try await managers[0].send(["a"], data: "2")
-            #expect(await stream.next(1) == ["2"])
         }
     }
 
