@@ -242,6 +242,27 @@ struct NetworkTests {
         }
     }
 
+    @Test("A warning says why there is no connection")
+    func reasons() async throws {
+        try await TestDatabase.withEmptyDatabase { database in
+            let recorder = LogRecorder()
+            let manager = PostgresStreamSessionManager(configuration: database.configuration, logger: recorder.logger)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await manager.run() }
+                try await manager.waitUntilReady()
+                try await database.cutOff {
+                    for message in ["The database cannot be reached", "Notifications cannot be heard"] {
+                        while recorder.metadata(of: message).isEmpty { await Task.yield() }
+                        let reason = recorder.metadata(of: message)[0]["tmcp.reason"]
+                        #expect(reason?.contains("not currently accepting connections") == true, "\(reason ?? "")")
+                    }
+                }
+                group.cancelAll()
+                try await group.waitForAll()
+            }
+        }
+    }
+
     @Test("Answers that are lost again and again while messages flow")
     func lostAnswers() async throws {
         try await Self.with { _, relay, managers in

@@ -268,6 +268,36 @@ struct RecoveryTests {
         }
     }
 
+    @Test("What the log lacks for one stream costs no other, also where it is found out while all are listened for")
+    func lackForOne() async throws {
+        // Of its own, since there is one log for all stores.
+        try await TestDatabase.withEmptyDatabase { database in
+            try await database.withManagers(1) { managers in
+                let missing = MessageStream()
+                try await managers[0].create("missing", controller: missing.controller)
+                let complete = MessageStream()
+                try await managers[0].create("complete", controller: complete.controller)
+                // As if a message for it had been removed that the process never heard of.
+                try await database.query(
+                    """
+                    WITH gone AS (
+                        UPDATE tmcp.streams SET purged_through = (SELECT last_value FROM tmcp.event_id)
+                        WHERE id = 'missing' RETURNING purged_through
+                    )
+                    UPDATE tmcp.rotation SET purged_through = gone.purged_through FROM gone
+                    """
+                )
+                let large = String(repeating: "x", count: 8_000)
+                try await managers[0].send(nil, data: large)
+                try await managers[0].send(["complete"], data: "2")
+                #expect(await complete.next(2).map(\.utf8.count) == [8_000, 1])
+                #expect(complete.closing == nil)
+                #expect(await missing.next(1) == [])
+                #expect(missing.closing == .purged)
+            }
+        }
+    }
+
     @Test("Being cut off for longer than the log reaches back: each client gets an exact answer")
     func purged() async throws {
         // Of its own, since there is one log for all stores.
