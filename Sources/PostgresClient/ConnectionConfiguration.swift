@@ -40,6 +40,10 @@ package struct ConnectionConfiguration: Sendable {
     /// How long a connection may take to be made, over all hosts. Each host gets an equal share of what is left.
     /// Default: the `connect_timeout` of the connection string, else `PGCONNECT_TIMEOUT`, else 10 s.
     package var connectTimeout: Duration
+    /// How long the server may say nothing while calls are under way. Then the connection counts as lost: a proxy may keep
+    /// it open for ever when there is no server behind it any more, and no keepalive finds that out. Let it be more than
+    /// the statement timeout, within which a server answers. Default: `nil`, as long as it takes.
+    package var answerTimeout: Duration?
     /// `statement_timeout`, to the millisecond. Default: `nil`, the server's.
     package var statementTimeout: Duration?
     /// `lock_timeout`, to the millisecond. Default: `nil`, the server's.
@@ -173,6 +177,12 @@ extension ConnectionConfiguration: CustomStringConvertible, CustomReflectable {
 
     /// The public options; no password.
     package var description: String { "ConnectionConfiguration(\(publicOptions))" }
+
+    /// A text of libpq's or of the server's as it may be logged: without the secrets that this configuration holds.
+    package func redacted(_ text: String) -> String {
+        ["password", "sslpassword"].compactMap { options[$0] }.filter { !$0.isEmpty }
+            .reduce(text) { text, secret in text.replacing(secret, with: "***") }
+    }
 
     /// Nothing but the description, so that a dump shows no password.
     package var customMirror: Mirror {

@@ -425,8 +425,8 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
     private func finish() {
         while true {
             while runQueue() {}
-            let handlers = registrations.map { $0.value.handler }
-            for handler in handlers { handler(.closing) }
+            letGo()
+            // From here on, late work may run on another thread, so that nothing must be left to do on this one.
             let waiters: [CheckedContinuation<Void, Never>]? = lock.withLock {
                 guard queue.isEmpty else { return nil }
                 phase = .closed
@@ -434,12 +434,18 @@ public final class EventLoop: SerialExecutor, TaskExecutor, @unchecked Sendable 
                 return closeWaiters
             }
             guard let waiters else { continue }
-            registrations = [:]
-            timers = DeadlineQueue()
             Glibc.close(epoll)
             for waiter in waiters { waiter.resume() }
             return
         }
+    }
+
+    /// Tells the descriptors that are still registered, and forgets them and the timers.
+    private func letGo() {
+        let last = registrations.values
+        registrations = [:]
+        for registration in last { registration.handler(.closing) }
+        timers = DeadlineQueue()
     }
 
     /// Runs what was queued after the loop had closed.

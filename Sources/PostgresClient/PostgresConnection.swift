@@ -65,6 +65,9 @@ package actor PostgresConnection {
     private var callSettings: CallSettings?
     private var closeReason = PostgresError(.closed, "it was never open")
     private var isOpen = false
+    /// When the server was last known not to owe an answer for long: it said something, took something, or owed none.
+    private var lastSign = ContinuousClock.now
+    private var silenceTimer: EventLoop.Timer?
 
     private init(
         configuration: ConnectionConfiguration,
@@ -194,6 +197,8 @@ package actor PostgresConnection {
         guard let handle else { return }
         // Out of the loop before it is closed: its number may be used again at once.
         eventLoop.unregister(descriptor)
+        silenceTimer.map { eventLoop.cancel($0) }
+        silenceTimer = nil
         self.handle = nil
         closeReason = reason
         for (continuation, error) in machine.close(reason: reason) {
@@ -309,7 +314,9 @@ package actor PostgresConnection {
                     // Not synchronized, so whatever part of it was sent is never committed.
                     return lose(handle)
                 }
+                if machine.sentCount == 0 { lastSign = .now }
                 machine.sent(sent.statement, preliminaries: sent.preliminaries)
+                expectAnswer()
                 guard PQpipelineSync(handle.pointer) == 1 else { return lose(handle) }
                 flush(handle)
             }
@@ -376,8 +383,24 @@ package actor PostgresConnection {
 
     // MARK: Input
 
+    /// Makes sure that the server answers. One timer for all calls: it looks whether there has been a sign meanwhile.
+    private func expectAnswer() {
+        guard isOpen, silenceTimer == nil, let timeout = configuration.answerTimeout else { return }
+        silenceTimer = eventLoop.schedule(at: lastSign + timeout) {
+            self.assumeIsolated { $0.checkSilence(timeout) }
+        }
+    }
+
+    private func checkSilence(_ timeout: Duration) {
+        silenceTimer = nil
+        guard machine.sentCount > 0 else { return }
+        guard ContinuousClock.now >= lastSign + timeout else { return expectAnswer() }
+        end(PostgresError(.connectionLost, "the server has answered nothing for \(timeout)"))
+    }
+
     private func became(_ readiness: EventLoop.Readiness) {
         guard let handle else { return }
+        lastSign = .now
         guard !readiness.contains(.closing) else {
             return end(PostgresError(.closed, "its event loop was closed"))
         }

@@ -12,13 +12,16 @@ public struct MessageStream: AsyncSequence, Sendable {
     /// Bytes that a buffer holds unless told otherwise: 1 MiB.
     public static let defaultByteLimit = 1_048_576
 
+    /// What a message counts beside its data, about what keeping it takes: 64 bytes.
+    public static let bytesPerMessage = 64
+
     private let buffer: Buffer
     private let messages: AsyncStream<StreamMessage>
 
     /// An empty buffer for one stream.
     ///
-    /// - Parameter byteLimit: how many bytes of message data may wait. Default: 1 MiB. A single message that is larger
-    ///   is taken when nothing else waits, so that every message can be delivered.
+    /// - Parameter byteLimit: how many bytes may wait, each message counting its data and ``bytesPerMessage``. Default:
+    ///   1 MiB. A single message that is larger is taken when nothing else waits, so that every message can be delivered.
     public init(byteLimit: Int = MessageStream.defaultByteLimit) {
         let (messages, continuation) = AsyncStream.makeStream(of: StreamMessage.self)
         self.messages = messages
@@ -89,7 +92,7 @@ private final class Buffer: StreamController {
     }
 
     func enqueue(_ message: StreamMessage) -> Bool {
-        guard reserve(message.data.utf8.count) else { return false }
+        guard reserve(Self.size(message)) else { return false }
         // A consumer that is gone takes nothing more, and a stream that was closed has ended.
         guard case .enqueued = continuation.yield(message) else { return false }
         return true
@@ -103,7 +106,7 @@ private final class Buffer: StreamController {
     }
 
     func release(_ message: StreamMessage) {
-        let (_, waiting) = waitingBytes.subtract(message.data.utf8.count, ordering: .acquiringAndReleasing)
+        let (_, waiting) = waitingBytes.subtract(Self.size(message), ordering: .acquiringAndReleasing)
         if waiting == 0 { drainedContinuation.yield() }
     }
 
@@ -112,6 +115,10 @@ private final class Buffer: StreamController {
             var signals = drained.makeAsyncIterator()
             guard await signals.next() != nil else { return }
         }
+    }
+
+    private static func size(_ message: StreamMessage) -> Int {
+        message.data.utf8.count + MessageStream.bytesPerMessage
     }
 
     private func reserve(_ size: Int) -> Bool {

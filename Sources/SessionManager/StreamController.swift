@@ -32,8 +32,8 @@ public enum StreamClosing: Sendable, Hashable {
 /// `enqueue` and `close` are called on the session manager's own thread and must return at once.
 public protocol StreamController: Sendable {
     /// Takes a message. Returns `false` when the consumer cannot take it because it reads too slowly; the stream is
-    /// then detached, and the client can resume after the last message that was taken. Of a replay the message may be
-    /// offered once more, after ``waitUntilDrained()``.
+    /// then detached, and the client can resume after the last message that was taken. A message of a replay is offered
+    /// once more after ``waitUntilDrained()``, before that.
     func enqueue(_ message: StreamMessage) -> Bool
 
     /// Ends the stream. Nothing is enqueued afterwards.
@@ -41,8 +41,8 @@ public protocol StreamController: Sendable {
 
     /// Returns when the consumer has read most of what it was given, or is gone.
     ///
-    /// A replay waits for it now and then, so that a client that missed more than its buffer holds can still catch up.
-    /// Default: returns at once.
+    /// A replay waits for it before each page, and when a message was not taken, so that a client that missed more than its
+    /// buffer holds can still catch up. Default: returns at once.
     func waitUntilDrained() async
 }
 

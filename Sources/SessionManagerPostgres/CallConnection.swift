@@ -24,10 +24,16 @@ actor CallConnection {
     private let logger: Logger
     private let metrics: SessionMetrics
     private var state = State.idle
+    private var lastAttempt: UInt64 = 0
+    /// Connections to a server that has become a standby. Each is closed when the calls on it have been answered, for what
+    /// is under way when a connection is closed has an unknown outcome.
+    private var retired: [PostgresConnection] = []
     private var waiting: [UInt64: CheckedContinuation<Void, Never>] = [:]
     private var lastWaiting: UInt64 = 0
     /// Why there is no connection.
     private var lastError: PostgresError?
+    /// Whether nobody waits for a connection any more.
+    private var isStopping = false
     private var lost: AsyncStream<Void>.Continuation?
 
     init(configuration: ConnectionConfiguration, eventLoop: EventLoop, logger: Logger, metrics: SessionMetrics) {
@@ -64,11 +70,22 @@ actor CallConnection {
                     try await connect()
                     metrics.reconnected()
                 } catch {
-                    logger.warning("The database cannot be reached", metadata: ["tmcp.error": "\(error)"])
+                    logger.warning(
+                        "The database cannot be reached",
+                        metadata: [
+                            "tmcp.error": "\(error)", "tmcp.reason": "\(configuration.redacted(error.message))",
+                        ]
+                    )
                     try? await Task.sleep(for: backoff.next())
                 }
             }
         }
+    }
+
+    /// Has calls that find no connection fail at once from now on, so that an outage does not hold up the stop.
+    func beginStopping() {
+        isStopping = true
+        wakeAll()
     }
 
     /// Closes the connection for good.
@@ -78,16 +95,20 @@ actor CallConnection {
         lost?.finish()
         wakeAll()
         if case .connected(let connection) = last { await connection.close() }
+        for connection in retired { await connection.close() }
+        retired = []
     }
 
     private func connect() async throws(PostgresError) {
+        lastAttempt += 1
+        let attempt = lastAttempt
         do throws(PostgresError) {
             let connection = try await PostgresConnection.connect(
                 configuration: configuration,
                 on: eventLoop,
                 logger: logger,
                 onClose: { [weak self] reason in
-                    self?.assumeIsolated { $0.closed(reason) }
+                    self?.assumeIsolated { $0.closed(reason, attempt) }
                 }
             )
             // Lost before it was known here: then nobody says so any more.
@@ -108,12 +129,33 @@ actor CallConnection {
         }
     }
 
-    private func closed(_ reason: PostgresError) {
-        guard case .connected = state else { return }
+    private func closed(_ reason: PostgresError, _ attempt: UInt64) {
+        // One that was retired is not the connection any more.
+        guard case .connected = state, attempt == lastAttempt else { return }
+        reconnect(since: reason)
+    }
+
+    private func reconnect(since reason: PostgresError) {
         state = .connecting
         lastError = reason
         lost?.yield()
     }
+
+    private func retire(_ connection: PostgresConnection, since reason: PostgresError) {
+        guard case .connected(let current) = state, current === connection else { return }
+        retired.append(connection)
+        reconnect(since: reason)
+    }
+
+    private func closeRetired() async {
+        for connection in retired where await connection.callsUnderWay == 0 {
+            retired.removeAll { $0 === connection }
+            await connection.close()
+        }
+    }
+
+    /// How many calls wait for a connection.
+    var waitingCount: Int { waiting.count }
 
     /// Whether a pooler stands between the connection and the server.
     var isPooled: Bool {
@@ -131,17 +173,36 @@ actor CallConnection {
         _ parameters: [PostgresParameter] = []
     ) async throws(SessionManagerError) -> PostgresResult {
         let deadline = ContinuousClock.now + configuration.connectTimeout
+        var backoff = Backoff()
         while true {
             let connection = try await connection(until: deadline)
             do {
-                return try await connection.query(sql, parameters)
+                let result = try await connection.query(sql, parameters)
+                if !retired.isEmpty { await closeRetired() }
+                return result
             } catch {
-                // 25006: the server has become a standby; another host of the connection string may be the primary.
-                if error.sqlState == "25006" { await connection.close() }
-                let wasNotDone = error.code == .notExecuted || error.endsSession || error.sqlState == "25006"
-                guard wasNotDone, ContinuousClock.now < deadline else { throw SessionManagerError(error) }
+                let isOfStandby = error.sqlState == "25006"
+                // The server has become a standby; another host of the connection string may be the primary.
+                if isOfStandby { retire(connection, since: error) }
+                if !retired.isEmpty { await closeRetired() }
+                guard error.code == .notExecuted || error.endsSession || isOfStandby else {
+                    throw SessionManagerError(error)
+                }
+                // While the manager starts nobody opens the connection again.
+                guard lost != nil, ContinuousClock.now < deadline else { throw unreachable(error) }
+                // The same standby may be all that there is, and takes every connection.
+                if isOfStandby { try? await Task.sleep(for: backoff.next()) }
             }
         }
+    }
+
+    private func unreachable(_ error: PostgresError?) -> SessionManagerError {
+        SessionManagerError(
+            .unreachable,
+            "the database cannot be reached: \(error?.message ?? "no connection yet")",
+            sqlState: error?.sqlState,
+            hint: "Nothing was done; try again when the database is back."
+        )
     }
 
     private func connection(until deadline: ContinuousClock.Instant) async throws(SessionManagerError)
@@ -160,14 +221,7 @@ actor CallConnection {
                 throw SessionManagerError.stopped
             case .connecting:
                 guard !Task.isCancelled else { throw SessionManagerError(.cancelled, "the task was cancelled") }
-                guard ContinuousClock.now < deadline else {
-                    throw SessionManagerError(
-                        .unreachable,
-                        "the database cannot be reached: \(lastError?.message ?? "no connection yet")",
-                        sqlState: lastError?.sqlState,
-                        hint: "Nothing was done; try again when the database is back."
-                    )
-                }
+                guard !isStopping, ContinuousClock.now < deadline else { throw unreachable(lastError) }
                 await wait(until: deadline)
             }
         }

@@ -16,6 +16,15 @@ extension PostgresSessionConfiguration {
             to: .seconds(86_400),
             hint: "10 s; a call without a limit could keep its caller waiting for ever"
         )
+        if let answerTimeout {
+            try Self.check(
+                answerTimeout,
+                "answerTimeout",
+                from: .milliseconds(1),
+                to: .seconds(90_000),
+                hint: "5 s more than statementTimeout"
+            )
+        }
         if let inlineLimit, !(0...7900).contains(inlineLimit) {
             throw SessionManagerError(
                 .configuration,
@@ -60,6 +69,7 @@ extension ConnectionConfiguration {
         result.apply(configuration)
         result.synchronousCommit = configuration.durability == .asynchronous ? .off : nil
         result.statementTimeout = configuration.statementTimeout
+        result.answerTimeout = configuration.answerTimeout ?? configuration.statementTimeout + .seconds(5)
         // A row that an operator's open transaction holds must not hold up everybody's calls for long.
         result.lockTimeout = min(configuration.statementTimeout, .seconds(2))
         return result
@@ -75,6 +85,12 @@ extension ConnectionConfiguration {
             environment: environment
         )
         result.apply(configuration)
+        // Heartbeats go over it. The next one has to come in time when this one does not, and no wait for a lock or for
+        // the disk may hold up the notifications.
+        result.statementTimeout = .seconds(4)
+        result.lockTimeout = .seconds(2)
+        result.answerTimeout = .seconds(5)
+        result.synchronousCommit = .off
         return result
     }
 

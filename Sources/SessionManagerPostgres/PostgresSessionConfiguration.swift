@@ -85,6 +85,12 @@ public struct PostgresSessionConfiguration: Sendable {
     /// How long the server works on a call before it gives up and undoes it. 1 ms to 1 day. Default: 10 s.
     public var statementTimeout: Duration
 
+    /// How long the database may say nothing while calls are under way, before the connection counts as lost: its calls
+    /// then end as with any lost connection, those that were sent with `.outcomeUnknown`. Let it be more than
+    /// ``statementTimeout``. The connection that listens is given 5 s, whatever this says. Default: `nil`, 5 s more than
+    /// ``statementTimeout``.
+    public var answerTimeout: Duration?
+
     /// When a call counts as done. Default: ``Durability/asynchronous``.
     public var durability: Durability
 
@@ -112,6 +118,7 @@ public struct PostgresSessionConfiguration: Sendable {
         heartbeatInterval = .seconds(3)
         connectTimeout = nil
         statementTimeout = .seconds(10)
+        answerTimeout = nil
         durability = .asynchronous
         applicationName = nil
     }

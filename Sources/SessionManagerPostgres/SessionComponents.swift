@@ -85,6 +85,7 @@ final class SessionComponents: Sendable {
 
     /// Takes nothing new, finishes what is under way, and lets go of the streams so that their clients come back.
     func stop() async {
+        await calls.beginStopping()
         await node?.closeStreams()
         await attaches?.stop()
         await sends.stop()

@@ -118,6 +118,9 @@ extension SessionManagerError {
         }
     }
 
+    /// Whether the call waited for a lock for too long, and was undone.
+    var isOfLock: Bool { sqlState == "55P03" }
+
     /// Whether the server refused the call for what was in it and undid it, so that the calls it was batched with may do
     /// better alone. An answer that was not understood is none: it came after the commit, and nothing may be done twice.
     var isRefusal: Bool {

@@ -25,8 +25,8 @@ extension StoreFunctions {
 
     /// What became of a stream that the node held before it was cut off.
     enum Reattached: Sendable {
-        /// It is this node's, from this event on.
-        case attached(EventID)
+        /// It is this node's.
+        case attached
         /// The log no longer has all that it missed.
         case purged
         /// Another node took it.
@@ -39,7 +39,12 @@ extension StoreFunctions {
     struct LoggedMessage: Sendable {
         let message: StreamMessage
         let targets: NotificationFrame.Targets
+        /// The stream that it is for, or one after all streams: where in its event the next page goes on.
+        let stream: Int64
     }
+
+    /// After all streams of an event.
+    static let endOfEvent = Int64.max
 
     func registerNode(name: String) async throws(SessionManagerError) -> Registration {
         let registrations = try await rows(
@@ -62,6 +67,11 @@ extension StoreFunctions {
     /// Says that the node is alive; `false` if it has been silent for so long that others may hold its streams.
     func heartbeat(_ node: Int64) async throws(SessionManagerError) -> Bool {
         try await value("tmcp.heartbeat", [.int8(node)])
+    }
+
+    /// The same over a connection of the caller's.
+    func heartbeat(_ node: Int64, over connection: PostgresConnection) async throws(PostgresError) -> Bool {
+        try await connection.query("SELECT tmcp.heartbeat($1, $2)", [.text(store), .int8(node)]).value()
     }
 
     /// Opens streams of sessions: one answer for each, in the same order.
@@ -113,12 +123,13 @@ extension StoreFunctions {
         return stream
     }
 
-    /// Makes sure of streams that the node held: one answer for each, in the same order.
+    /// Makes sure of streams that the node held, at least one: an answer for each, in the same order, and the event from
+    /// which on they are this node's.
     func reattach(
         _ streams: [StreamRegistry.Stream],
         to node: Int64
-    ) async throws(SessionManagerError) -> [Reattached] {
-        try await rows(
+    ) async throws(SessionManagerError) -> (outcomes: [Reattached], position: EventID) {
+        let rows = try await rows(
             "state, event_id",
             from: "tmcp.reattach",
             [
@@ -129,18 +140,24 @@ extension StoreFunctions {
             ],
             orderedBy: "place"
         ) { (row) throws(PostgresError) in
-            switch try row.value(0, as: String.self) {
-            case "attached": return .attached(try row.value(1))
-            case "purged": return .purged
-            case "taken": return .taken
-            default: return .ended
-            }
+            let outcome: Reattached =
+                switch try row.value(0, as: String.self) {
+                case "attached": .attached
+                case "purged": .purged
+                case "taken": .taken
+                default: .ended
+                }
+            return (outcome: outcome, position: try row.value(1, as: EventID.self))
         }
+        guard let position = rows.first?.position, rows.count == streams.count else {
+            throw SessionManagerError(.database, "the database answered for \(rows.count) of \(streams.count) streams")
+        }
+        return (rows.map(\.outcome), position)
     }
 
-    /// Lets go of streams, which stay resumable.
-    func detach(_ streams: [Int64], from node: Int64) async throws(SessionManagerError) {
-        try await call("tmcp.detach", [.int8(node), .int8Array(streams)])
+    /// Lets go of streams, which stay resumable. Returns those that the node still holds, since somebody has locked them.
+    func detach(_ streams: [Int64], from node: Int64) async throws(SessionManagerError) -> [Int64] {
+        try await value("tmcp.detach", [.int8(node), .int8Array(streams)])
     }
 
     /// A page of what the log has for one stream.
@@ -161,26 +178,32 @@ extension StoreFunctions {
 
     /// A page of what the log has for all streams of a node; `nil` if the node is no longer alive.
     ///
+    /// One message may be for thousands of streams: a page ends within its event if need be, and the next one goes on
+    /// with the streams after the one it ended with.
+    ///
     /// The heartbeat comes after the messages. A node that is alive then has held its streams all the time; one that is
     /// not gets nothing for a stream that was detached, and must not go past that.
     func fetchMessages(
         of node: Int64,
         after: EventID,
+        stream: Int64,
         page: LogPage
     ) async throws(SessionManagerError) -> [LoggedMessage]? {
         let result = try await query(
             """
-            SELECT event_id, stream, data, kind, NULL::boolean FROM tmcp.fetch_messages($1, $2, $3, $4, $5)
+            SELECT event_id, stream, data, kind, NULL::boolean FROM tmcp.fetch_messages($1, $2, $3, $4, $5, $6)
             UNION ALL SELECT NULL, NULL, NULL, NULL, tmcp.heartbeat($1, $2)
             """,
-            [.int8(node), .int8(after.rawValue), .int8(page.count), .int8(page.bytes)]
+            [.int8(node), .int8(after.rawValue), .int8(page.count), .int8(page.bytes), .int8(stream)]
         )
         do {
             guard try result.rows.last?.value(4, as: Bool.self) == true else { return nil }
             return try result.rows.dropLast().map { (row) throws(PostgresError) in
-                LoggedMessage(
+                let stream: Int64? = try row.value(1)
+                return LoggedMessage(
                     message: StreamMessage(eventID: try row.value(0), data: try row.value(2)),
-                    targets: try Self.targets(stream: row.value(1), kind: row.value(3))
+                    targets: try Self.targets(stream: stream, kind: row.value(3)),
+                    stream: stream ?? Self.endOfEvent
                 )
             }
         } catch {

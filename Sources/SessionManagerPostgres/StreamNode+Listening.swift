@@ -13,7 +13,13 @@ extension StreamNode {
                     try await settle()
                     metrics.reconnected()
                 } catch {
-                    logger.warning("Notifications cannot be heard", metadata: ["tmcp.error": "\(error)"])
+                    logger.warning(
+                        "Notifications cannot be heard",
+                        metadata: [
+                            "tmcp.error": "\(error)",
+                            "tmcp.reason": "\(listenerConfiguration.redacted(error.message))",
+                        ]
+                    )
                     try? await Task.sleep(for: backoff.next())
                 }
             }
@@ -48,15 +54,11 @@ extension StreamNode {
             let registration = try await changingStreams { () async throws(SessionManagerError) in
                 try await currentRegistration()
             }
-            if let formerNode {
-                // Also for streams that it holds in the database alone, since nobody heard that they were attached.
-                try await functions.stopNode(formerNode)
-                self.formerNode = nil
-            }
             try await subscribe(connection, registration)
             try await checkNotificationsArrive(on: connection, registration)
             // After LISTEN, so that nothing is sent to them unheard; and since what became of them meanwhile was not.
-            try await changingStreams { () async throws(SessionManagerError) in try await reattach(registration) }
+            try await changingStreams { () async throws(SessionManagerError) in _ = try await reattach(registration) }
+            await stopFormerNodes()
             // Else what the log no longer has for a stream that was closed would count as missed by the node.
             await detachRemaining()
             // Any of this may have been undone while the rest was under way.
@@ -77,9 +79,23 @@ extension StreamNode {
         guard registration?.node == former.node, !isStopped else { return }
         logger.warning("This node registers anew", metadata: ["tmcp.node": "\(former.node)"])
         registration = nil
-        formerNode = former.node
+        formerNodes.insert(former.node)
         unsettle()
         await listener?.close()
+    }
+
+    /// Has the streams let go of that only the database thinks this process has, since nobody heard that they were
+    /// attached. After the others were taken along, since a stream that listens ends with its node.
+    private func stopFormerNodes() async {
+        for node in formerNodes {
+            do throws(SessionManagerError) {
+                try await functions.stopNode(node)
+                formerNodes.remove(node)
+            } catch {
+                // It has no heartbeat any more, so that they are free soon anyway.
+                warn("A former node could not be stopped", error)
+            }
+        }
     }
 
     private func unsettle() {

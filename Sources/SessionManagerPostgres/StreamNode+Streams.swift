@@ -42,8 +42,7 @@ extension StreamNode {
             do throws(SessionManagerError) {
                 return try await attach(attachments, registration)
             } catch {
-                // Without an answer, the database may have attached streams that this process does not know of.
-                if error.code == .nodeFenced || error.code == .outcomeUnknown { await abandon(registration) }
+                await abandon(registration, after: error)
                 throw error
             }
         }
@@ -99,8 +98,7 @@ extension StreamNode {
             let opening = StreamOpening(replay: .none, position: opened.position)
             return .opened(opening, stream: latestOpening(of: opened.stream))
         } catch {
-            // Without an answer, the database may have opened a stream that this process does not know of.
-            if error.code == .nodeFenced || error.code == .outcomeUnknown { await abandon(registration) }
+            await abandon(registration, after: error)
             return .refused(error)
         }
     }
@@ -110,11 +108,37 @@ extension StreamNode {
         _ registration: StoreFunctions.Registration
     ) async throws(SessionManagerError) -> [StreamAttachment.Outcome] {
         guard !attachments.isEmpty else { return [] }
-        let attached = try await functions.attach(attachments, to: registration.node)
-        // Stopping closes the streams that there are; these would stay open for ever.
-        try requireNotStopped()
-        defer { record() }
-        return zip(attachments, attached).map { opened($0, $1) }
+        do throws(SessionManagerError) {
+            let attached = try await functions.attach(attachments, to: registration.node)
+            // Stopping closes the streams that there are; these would stay open for ever.
+            try requireNotStopped()
+            defer { record() }
+            return zip(attachments, attached).map { opened($0, $1) }
+        } catch {
+            guard error.isOfLock, attachments.count > 1 else { throw error }
+        }
+        // Somebody holds the row of one of them, and nothing was done: the others are strangers to that.
+        var outcomes: [StreamAttachment.Outcome] = []
+        for attachment in attachments { outcomes.append(await attachAlone(attachment, registration)) }
+        return outcomes
+    }
+
+    private func attachAlone(
+        _ attachment: StreamAttachment,
+        _ registration: StoreFunctions.Registration
+    ) async -> StreamAttachment.Outcome {
+        do throws(SessionManagerError) {
+            let attached = try await attachToSessions([attachment], registration)
+            return attached.first ?? .refused(SessionManagerError(.database, "the database opened no stream"))
+        } catch {
+            await abandon(registration, after: error)
+            return .refused(error)
+        }
+    }
+
+    /// Without an answer, the database may have opened streams that this process does not know of.
+    private func abandon(_ registration: StoreFunctions.Registration, after error: SessionManagerError) async {
+        if error.code == .nodeFenced || error.code == .outcomeUnknown { await abandon(registration) }
     }
 
     private func opened(
@@ -168,18 +192,35 @@ extension StreamNode {
     }
 
     /// Tells the database of all streams that were let go of. What it cannot be told now it is told with a heartbeat.
+    ///
+    /// In one call at a time: what comes meanwhile goes together into the next, so that a thousand clients who leave
+    /// while somebody holds one of the rows do not each wait for that.
     func detachRemaining() async {
+        if isDetaching {
+            guard await withCheckedContinuation({ detachesWaiting.append($0) }) == .lead else { return }
+        }
+        isDetaching = true
+        await tellOfDetached()
+        if let next = detachesWaiting.popFirst() { next.resume(returning: .lead) } else { isDetaching = false }
+    }
+
+    private func tellOfDetached() async {
+        // They get an answer when this call does, since their streams go into it.
+        var told: Deque<CheckedContinuation<DetachTurn, Never>> = []
+        defer { for waiting in told { waiting.resume(returning: .done) } }
         do throws(SessionManagerError) {
             try await changingStreams { () async throws(SessionManagerError) in
+                swap(&told, &detachesWaiting)
                 // A stream that was opened again meanwhile is held again.
                 undetached = undetached.filter { registry.streams[$0] == nil }
                 guard let registration, !undetached.isEmpty else { return }
                 let numbers = Array(undetached)
-                try await functions.detach(numbers, from: registration.node)
+                let held = try await functions.detach(numbers, from: registration.node)
                 undetached.subtract(numbers)
+                undetached.formUnion(held)
             }
         } catch {
-            logger.warning("Streams could not be detached yet", metadata: ["tmcp.error": "\(error)"])
+            warn("Streams could not be detached yet", error)
         }
     }
 
@@ -199,13 +240,15 @@ extension StreamNode {
     }
 
     /// Makes sure of the streams. To be called by ``changingStreams(_:)``.
-    func reattach(_ registration: StoreFunctions.Registration) async throws(SessionManagerError) {
+    ///
+    /// - Returns: the event at which they were this node's; `nil` if there are none.
+    func reattach(_ registration: StoreFunctions.Registration) async throws(SessionManagerError) -> EventID? {
         let streams = Array(registry.streams.values)
-        guard !streams.isEmpty else { return }
-        let outcomes = try await functions.reattach(streams, to: registration.node)
+        guard !streams.isEmpty else { return nil }
+        let (outcomes, position) = try await functions.reattach(streams, to: registration.node)
         for (stream, outcome) in zip(streams, outcomes) {
             switch outcome {
-            case .attached(let position):
+            case .attached:
                 registry.reattached(stream.number, position: position)
             case .purged:
                 registry.close(stream.number, .purged)
@@ -216,5 +259,6 @@ extension StreamNode {
             }
         }
         record()
+        return position
     }
 }

@@ -22,11 +22,11 @@ actor StreamNode {
     let logger: Logger
     let metrics: SessionMetrics
 
-    var registry = StreamRegistry(position: EventID(rawValue: 0))
+    var registry: StreamRegistry
     /// What this process is known as; `nil` when it has to register anew.
     var registration: StoreFunctions.Registration?
-    /// The node that this process was before, as long as the database has not been told that it is gone.
-    var formerNode: Int64?
+    /// The nodes that this process was before, as long as the database has not been told that they are gone.
+    var formerNodes: Set<Int64> = []
     var listener: PostgresConnection?
     /// Whether the listener hears everything that is sent to the streams, which are all attached to this node.
     var isSettled = false
@@ -38,15 +38,27 @@ actor StreamNode {
     var isStopped = false
     /// Streams that the database should let go of, and could not be told so far.
     var undetached: Set<Int64> = []
+    /// Whether the database is being told; others who want that wait here.
+    var isDetaching = false
+    var detachesWaiting: Deque<CheckedContinuation<DetachTurn, Never>> = []
     var isChangingStreams = false
     var changesWaiting: Deque<CheckedContinuation<Void, Never>> = []
     private var isCleaningUp = false
     private let errands: AsyncStream<Errand>
     let errand: AsyncStream<Errand>.Continuation
 
+    /// What somebody who waited for streams to be detached does now.
+    enum DetachTurn {
+        /// It was done.
+        case done
+        /// It is to be done by whoever gets this.
+        case lead
+    }
+
     /// What the node does beside listening.
     enum Errand {
         case action(StreamRegistry.Action)
+        case detach
         case cleanUp
         case flushOutbox
     }
@@ -61,6 +73,7 @@ actor StreamNode {
         self.configuration = configuration
         self.listenerConfiguration = listenerConfiguration
         self.functions = functions
+        registry = StreamRegistry(position: EventID(rawValue: 0), trustsEventIDs: configuration.inlineLimit != 0)
         eventLoop = functions.calls.eventLoop
         self.logger = logger
         self.metrics = metrics
@@ -122,6 +135,7 @@ actor StreamNode {
         case .action(.detach(let stream)):
             record()
             await detach(stream)
+        case .detach: if !isDetaching, !undetached.isEmpty { await detachRemaining() }
         case .cleanUp: await cleanUp()
         case .flushOutbox: await flushOutbox()
         }
@@ -138,8 +152,7 @@ actor StreamNode {
             let call = "SELECT unfinished FROM tmcp.cleanup()"
             while !isStopped, try await functions.calls.query(call).value(as: Bool?.self) == true {}
         } catch {
-            guard !isStopped else { return }
-            logger.warning("The database was not cleaned up", metadata: ["tmcp.error": "\(error)"])
+            warn("The database was not cleaned up", error)
         }
     }
 
@@ -149,11 +162,17 @@ actor StreamNode {
             while try await functions.flushOutbox() == StoreFunctions.outboxPage {}
         } catch {
             // The next cleanup sends what is left.
-            logger.warning("The outbox could not be sent", metadata: ["tmcp.error": "\(error)"])
+            warn("The outbox could not be sent", error)
         }
     }
 
     // MARK: For all parts of the node
+
+    /// Tells of a failure that does not last. While the node stops, its calls fail as they should.
+    func warn(_ message: Logger.Message, _ error: any Error) {
+        guard !isStopped else { return }
+        logger.warning(message, metadata: ["tmcp.error": "\(error)"])
+    }
 
     /// Has done what the registry asks for.
     func perform(_ actions: [StreamRegistry.Action]) {

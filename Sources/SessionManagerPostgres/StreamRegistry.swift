@@ -50,6 +50,8 @@ struct StreamRegistry {
         var delivered: EventID
         /// How far the stream must catch up from the log before frames go to it directly; `nil` when it is live.
         var goal: EventID?
+        /// What was heard of since the replay up to the goal began, where frames are not trusted.
+        fileprivate(set) var heardOf: EventID?
         /// Tells this opening of the stream from those before it; set by ``StreamRegistry/attached(_:replayAfter:)``.
         fileprivate(set) var attachment: UInt64 = 0
 
@@ -92,19 +94,28 @@ struct StreamRegistry {
     }
 
     private var hearing = Hearing.cutOff
+    /// The event of which a fetch has brought messages, perhaps not yet all.
+    private var fetching: EventID?
     private var lastFetch: UInt64 = 0
     /// The last event that the node has dealt with.
     private(set) var position: EventID
-    /// The last event that the node has heard of.
+    /// The last event that the node has heard of; where event ids are not believed, since it last began to read the log.
     private var heardOf: EventID
+    /// Whether the event ids of frames are believed. Where no message travels in a notification nothing else of a frame
+    /// counts, and somebody who has found out the channel could make a stream deaf with an id of the year 3000. Then a
+    /// frame is a reason to read the log, and an event has been dealt with when the log has shown it.
+    private let trustsEventIDs: Bool
     /// How many messages controllers have taken.
     private(set) var deliveredCount = 0
 
     /// A node that holds no stream yet, and does not listen yet.
     ///
-    /// - Parameter position: an event that everything which is sent to its streams follows.
-    init(position: EventID) {
+    /// - Parameters:
+    ///   - position: an event that everything which is sent to its streams follows.
+    ///   - trustsEventIDs: whether the event ids of frames are believed. Default: `true`.
+    init(position: EventID, trustsEventIDs: Bool = true) {
         self.position = position
+        self.trustsEventIDs = trustsEventIDs
         heardOf = position
     }
 
@@ -141,13 +152,12 @@ struct StreamRegistry {
         }
 
         let broadcasts = early.broadcasts.filter { stream.wants(broadcastOf: $0.key) }.values
-        let lastSent = ([early.events[stream.number], stream.position].compactMap { $0 } + broadcasts).max()
+        let lastHeard = ([early.events[stream.number]].compactMap { $0 } + broadcasts).max()
         lastAttachment += 1
         stream.attachment = lastAttachment
         stream.delivered = min(replayAfter ?? stream.position, stream.position)
-        if let lastSent, lastSent > stream.delivered {
-            stream.goal = lastSent
-        }
+        if stream.position > stream.delivered { aim(&stream, at: stream.position) }
+        if let lastHeard, lastHeard > stream.delivered { aim(&stream, at: lastHeard) }
         streams[stream.number] = stream
         numbers[stream.id] = stream.number
         return replay(stream)
@@ -236,7 +246,9 @@ struct StreamRegistry {
     /// Call when notifications arrive (again), and the node's streams are attached to it.
     mutating func listening() -> [Action] {
         lastFetch += 1
+        fetching = nil
         hearing = .fetching(fetch: lastFetch, through: heardOf)
+        if !trustsEventIDs { heardOf = position }
         return [.fetch(Fetch(number: lastFetch, after: position))]
     }
 
@@ -253,7 +265,9 @@ struct StreamRegistry {
     ) -> [Action] {
         guard isWanted(fetch) else { return [] }
         if attaching > 0 { remember(message.eventID, targets) }
-        position = max(position, message.eventID)
+        // A page may end between two messages of one event, and a later fetch begins after a whole one.
+        if let fetching, fetching < message.eventID { position = max(position, fetching) }
+        fetching = message.eventID
         return hand(message, to: targets)
     }
 
@@ -261,10 +275,22 @@ struct StreamRegistry {
     mutating func nodeCaughtUp(_ fetch: Fetch) -> [Action] {
         // Not that of a fetch from before the node was cut off once more: what was sent meanwhile is not in it.
         guard case .fetching(fetch.number, let through) = hearing else { return [] }
-        position = max(position, through)
+        if trustsEventIDs { position = max(position, through) }
+        if let fetching { position = max(position, fetching) }
         if heardOf > position { return listening() }
         hearing = .live
         return []
+    }
+
+    /// Call instead of ``nodeCaughtUp(_:)`` when the log no longer has all that a fetch is for, and the node has made sure
+    /// of its streams at an event: they catch up to there each for itself, from where it stands, and the node goes on
+    /// after it. Nothing is lost, since whatever is sent to the node's streams after that event is notified to it or found
+    /// by the fetch that begins here; and a stream that misses something is told so by its own replay.
+    mutating func madeSure(at eventID: EventID, insteadOf fetch: Fetch) -> [Action] {
+        guard isWanted(fetch) else { return [] }
+        let actions = streams.keys.flatMap { catchUp($0, to: eventID) }
+        position = max(position, eventID)
+        return actions + listening()
     }
 
     /// The stream that a replay is for, if it is still open and its client has not come back anew.
@@ -272,17 +298,34 @@ struct StreamRegistry {
         streams[replay.stream].flatMap { $0.attachment == replay.attachment ? $0 : nil }
     }
 
-    /// Hands over a row that ``Action/replay(_:)`` brought.
-    mutating func replayed(_ message: StreamMessage, by replay: Replay) -> [Action] {
-        guard let stream = stream(of: replay), message.eventID > stream.delivered else { return [] }
-        return deliver(message, to: stream.number)
+    /// Hands over a page that ``Action/replay(_:)`` brought, as far as the client takes it.
+    ///
+    /// - Returns: what was dealt with: all, unless the client is to be asked again when it has read what it was given.
+    mutating func replayed(_ page: [StreamMessage], by replay: Replay) -> ArraySlice<StreamMessage> {
+        for (index, message) in page.enumerated() {
+            guard let stream = stream(of: replay) else { break }
+            guard message.eventID <= stream.delivered || offer(message, to: stream) else { return page[..<index] }
+        }
+        return page[...]
+    }
+
+    /// Call when the client of a replay has read everything and takes nothing all the same.
+    mutating func refused(_ replay: Replay) -> [Action] {
+        stream(of: replay).map { giveUp($0) } ?? []
     }
 
     /// Call when a replay has handed over everything.
     mutating func caughtUp(_ replay: Replay) -> [Action] {
         guard var stream = stream(of: replay), let goal = stream.goal else { return [] }
-        stream.delivered = max(stream.delivered, replay.through)
-        if goal <= stream.delivered { stream.goal = nil }
+        if trustsEventIDs || replay.through <= stream.position {
+            stream.delivered = max(stream.delivered, replay.through)
+        } else if replay.through == stream.delivered {
+            // The log has shown the event that was heard of, and so its notification was that of the log.
+            position = max(position, replay.through)
+        }
+        if goal <= replay.through || goal <= stream.delivered { stream.goal = nil }
+        if let heardOf = stream.heardOf, heardOf > stream.delivered { stream.goal = heardOf }
+        stream.heardOf = nil
         streams[stream.number] = stream
         return self.replay(stream)
     }
@@ -317,7 +360,7 @@ struct StreamRegistry {
         if case .streams(let numbers) = frame.targets {
             let held = numbers.filter { streams[$0] != nil }
             if held.count <= Self.replaysPerDoorbell {
-                position = max(position, frame.eventID)
+                if trustsEventIDs { position = max(position, frame.eventID) }
                 return held.flatMap { catchUp($0, to: frame.eventID) }
             }
         }
@@ -328,9 +371,20 @@ struct StreamRegistry {
     private mutating func catchUp(_ number: Int64, to eventID: EventID) -> [Action] {
         guard var stream = streams[number], eventID > stream.delivered else { return [] }
         let isUnderWay = stream.goal != nil
-        stream.goal = max(stream.goal ?? eventID, eventID)
+        aim(&stream, at: eventID)
         streams[number] = stream
         return isUnderWay ? [] : replay(stream)
+    }
+
+    /// Where event ids are not believed a goal under way stays as it is: one that was made up may be far beyond all that
+    /// is heard of later.
+    private func aim(_ stream: inout Stream, at eventID: EventID) {
+        guard let goal = stream.goal else { return stream.goal = eventID }
+        if trustsEventIDs {
+            stream.goal = max(goal, eventID)
+        } else {
+            stream.heardOf = max(stream.heardOf ?? eventID, eventID)
+        }
     }
 
     private mutating func hand(_ message: StreamMessage, to targets: NotificationFrame.Targets) -> [Action] {
@@ -364,13 +418,19 @@ struct StreamRegistry {
 
     private mutating func deliver(_ message: StreamMessage, to number: Int64) -> [Action] {
         guard let stream = streams[number] else { return [] }
-        if stream.controller.enqueue(message) {
-            streams[number]?.delivered = message.eventID
-            deliveredCount += 1
-            return []
-        }
-        remove(number)
+        return offer(message, to: stream) ? [] : giveUp(stream)
+    }
+
+    private mutating func offer(_ message: StreamMessage, to stream: Stream) -> Bool {
+        guard stream.controller.enqueue(message) else { return false }
+        streams[stream.number]?.delivered = message.eventID
+        deliveredCount += 1
+        return true
+    }
+
+    private mutating func giveUp(_ stream: Stream) -> [Action] {
+        remove(stream.number)
         stream.controller.close(.tooSlow)
-        return [.detach(stream: number)]
+        return [.detach(stream: stream.number)]
     }
 }

@@ -174,4 +174,12 @@ struct VerboseMessageTests {
         #expect(VerboseMessage("connection refused: is the server running?").sqlState == nil)
         #expect(VerboseMessage("").error(.connectFailed).message == "libpq gave no reason")
     }
+
+    @Test("A text is free of the secrets before it is logged")
+    func redaction() throws {
+        var configuration = try ConnectionConfiguration(connectionString: "host=a password=s3cret sslpassword=k3y")
+        #expect(configuration.redacted("no s3cret, no k3y, no s3cret") == "no ***, no ***, no ***")
+        configuration.password = ""
+        #expect(configuration.redacted("as it is") == "as it is")
+    }
 }

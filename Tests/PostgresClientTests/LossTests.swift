@@ -120,6 +120,33 @@ struct LossTests {
         }
     }
 
+    @Test("A server that answers nothing for too long is given up")
+    func silence() async throws {
+        let closings = Closings()
+        var configuration = try TestDatabase.configuration()
+        configuration.answerTimeout = .milliseconds(300)
+        try await withConnection(configuration, onClose: closings.handler) { connection in
+            let error = try await postgresError { _ = try await connection.query("SELECT pg_sleep(60)") }
+            #expect(error.code == .outcomeUnknown)
+            #expect(error.message.contains("answered nothing"))
+            #expect(await closings.first()?.code == .connectionLost)
+            try await ServerObserver.terminate(await connection.backendProcessID)
+        }
+    }
+
+    @Test("A server that answers one call after another is not given up, nor is one that is asked nothing")
+    func slowAnswers() async throws {
+        var configuration = try TestDatabase.configuration()
+        configuration.answerTimeout = .seconds(2)
+        try await withConnection(configuration) { connection in
+            let calls = (0..<3).map { _ in Task { try await connection.query("SELECT pg_sleep(1)") } }
+            for call in calls { _ = try await call.value }
+            // On another connection, so that this one is silent.
+            try await withConnection { _ = try await $0.query("SELECT pg_sleep(2.5)") }
+            _ = try await connection.query("SELECT 1")
+        }
+    }
+
     @Test("Closing ends the calls under way, and tells the owner once")
     func closed() async throws {
         let closings = Closings()

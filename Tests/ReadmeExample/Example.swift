@@ -15,8 +15,8 @@ struct Example {
 
             // In the process that holds the client's SSE stream:
             let messages = MessageStream()
-            try await streams.create("session-1", controller: messages.controller)
-            try await info.addSubscription("session-1", uri: "note://plan", principal: nil)
+            try await streams.create("session-2", controller: messages.controller)
+            try await info.addSubscription("session-2", uri: "note://plan", principal: nil)
 
             // In any process:
             try await streams.resourceUpdated("note://plan")

@@ -297,6 +297,46 @@ struct DeliveryTests {
         }
     }
 
+    @Test("A large message for many streams arrives at each of them, once, though no page of the log holds it for all")
+    func pagesWithinEvent() async throws {
+        try await Backend.postgres.with { managers, infos in
+            let ids = (0..<40).map { "s\($0)" }
+            let streams = ids.map { _ in MessageStream() }
+            for (id, stream) in zip(ids, streams) {
+                try await infos[0].addSubscription(id, uri: "note://a", principal: nil)
+                try await managers[0].create(id, controller: stream.controller)
+            }
+            // Beyond the 256 KiB of a page three times.
+            let large = String(repeating: "x", count: 20_000)
+            #expect(try await managers[1].publish("note://a", data: large) == 40)
+            try await managers[1].send(nil, data: "2")
+            for stream in streams { #expect(await stream.next(2).map(\.utf8.count) == [20_000, 1]) }
+        }
+    }
+
+    @Test(
+        "A client that reads gets all of what it missed, however small its buffer and large the messages",
+        arguments: Backend.allCases
+    )
+    func smallBuffer(backend: Backend) async throws {
+        try await backend.with { managers, _ in
+            let opening = try await managers[0].create("a", controller: MessageStream().controller)
+            try await managers[0].detach("a")
+            var sent: [String] = []
+            for index in 0..<30 {
+                // Each tenth is larger than the whole buffer.
+                sent.append(String(repeating: "x", count: index % 10 == 9 ? 2_000 : 300) + "\(index)")
+                try await managers[1].send(["a"], data: sent[index])
+            }
+            let stream = MessageStream(byteLimit: 1_000)
+            let options = StreamOptions(lastEventID: opening.position)
+            try await managers[0].create("a", controller: stream.controller, options: options)
+            let isComplete = await stream.next(30) == sent
+            #expect(isComplete)
+            #expect(stream.closing == nil)
+        }
+    }
+
     @Test("A message to a session that has not opened its stream yet waits for it", arguments: Backend.allCases)
     func notYetOpened(backend: Backend) async throws {
         try await backend.with { managers, infos in

@@ -272,6 +272,26 @@ struct LifecycleTests {
         }
     }
 
+    @Test("A caller that is cancelled while its call is under way is told, and what it opened is let go of")
+    func cancelledUnderWay() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers(
+            1,
+            configure: {
+                $1.applicationName = database.store
+                // It would wait for the same lock.
+                $1.heartbeatInterval = .seconds(5)
+            }
+        ) { managers in
+            try await database.cancel("tmcp.attach_batch") {
+                try await managers[0].create("a", controller: MessageStream().controller)
+            }
+            // It was opened all the same, since the server was at it.
+            let rows = "tmcp.streams AS st JOIN tmcp.stores AS s USING (store) WHERE s.name = '\(database.store)'"
+            try await database.wait(until: "SELECT bool_or(st.node IS NULL) FROM \(rows)")
+        }
+    }
+
     @Test("A caller that is cancelled while there is no connection, or no run(), is told at once")
     func cancelledWhileWaiting() async throws {
         let database = try TestDatabase()
@@ -282,13 +302,15 @@ struct LifecycleTests {
         #expect(error?.code == .cancelled)
 
         try await TestDatabase.withEmptyDatabase { database in
-            try await database.withManagers(1) { managers in
+            try await database.withManagers(1, configure: { $1.heartbeatInterval = .seconds(3600) }) { managers in
                 try await database.cutOff {
                     let calls = [
                         Task { _ = try await managers[0].send(["a"], data: "1") },
                         Task { _ = try await managers[0].create("a", controller: MessageStream().controller) },
                         Task { _ = try await managers[0].has("a") },
                     ]
+                    let components = try await managers[0].client.running()
+                    while await components.calls.waitingCount < calls.count { await Task.yield() }
                     for call in calls {
                         call.cancel()
                         let error = await #expect(throws: SessionManagerError.self) { try await call.value }
@@ -310,6 +332,38 @@ struct LifecycleTests {
                     #expect(error?.code == .unreachable)
                     #expect(error?.hint?.contains("Nothing was done") == true)
                 }
+            }
+        }
+    }
+
+    @Test("It stops at once while the database is away, whatever waits for that")
+    func stopWithoutDatabase() async throws {
+        try await TestDatabase.withEmptyDatabase { database in
+            let (calls, start) = try await database.withManagers(
+                1,
+                // What the process itself would call for is not to be counted.
+                configure: { $1.heartbeatInterval = .seconds(3600) }
+            ) { managers in
+                let server = try TestDatabase()
+                let name: String = try await database.query("SELECT current_database()").value()
+                try await server.query("ALTER DATABASE \(name) ALLOW_CONNECTIONS false")
+                let sessions = "pg_stat_activity WHERE datname = '\(name)'"
+                try await server.query("SELECT pg_terminate_backend(pid) FROM \(sessions)")
+                try await server.wait(until: "NOT EXISTS (SELECT FROM \(sessions))")
+                let calls = [
+                    Task { _ = try await managers[0].send(["a"], data: "1") },
+                    Task { _ = try await managers[0].create("a", controller: MessageStream().controller) },
+                    Task { _ = try await managers[0].has("a") },
+                ]
+                let components = try await managers[0].client.running()
+                while await components.calls.waitingCount < calls.count { await Task.yield() }
+                return (calls, ContinuousClock.now)
+            }
+            // They would have waited for the connect timeout.
+            #expect(ContinuousClock.now - start < database.configuration.patience / 2)
+            for call in calls {
+                let error = await #expect(throws: SessionManagerError.self) { try await call.value }
+                #expect(error?.code == .unreachable)
             }
         }
     }

@@ -220,4 +220,34 @@ struct ListenTests {
             #expect(await again.next(1) == [ChangeNotification.listChanged(.tools)])
         }
     }
+
+    @Test("A stream that turns out to be gone while its message is read from the log ends as one that missed something")
+    func goneDuringReplay() async throws {
+        let database = try TestDatabase()
+        try await database.withManagers(1) { managers in
+            let stream = MessageStream()
+            let filter = ChangeFilter(resources: ["note://a"])
+            try await managers[0].listen("a", controller: stream.controller, filter: filter, principal: nil)
+            try await database.withConnection { connection in
+                // Without a word to its process, as if that had been lost.
+                _ = try await connection.query("SET session_replication_role = replica")
+                let deleted: Int64 = try await connection.query(
+                    """
+                    DELETE FROM tmcp.streams AS st USING tmcp.stores AS s
+                    WHERE s.store = st.store AND s.name = $1 AND st.id = 'a' RETURNING st.stream
+                    """,
+                    [.text(database.store)]
+                ).value()
+                _ = try await connection.query(
+                    """
+                    SELECT pg_notify(n.channel, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint || ' ' || $1 || E' -\\n')
+                    FROM tmcp.nodes AS n JOIN tmcp.stores AS s USING (store) WHERE s.name = $2
+                    """,
+                    [.text("\(deleted)"), .text(database.store)]
+                )
+            }
+            #expect(await stream.next(1) == [])
+            #expect(stream.closing == .purged)
+        }
+    }
 }

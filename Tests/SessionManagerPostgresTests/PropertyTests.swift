@@ -243,7 +243,16 @@ struct PropertyTests {
     func model(seed: UInt64) async throws {
         // A failure shows the seed, which is the argument of the test.
         let database = try TestDatabase()
-        try await database.withManagers(3, configure: { $1.applicationName = database.store }) { managers in
+        // So that answers are lost, too, which a server that ends a session gives before.
+        let relay = try Relay(to: database)
+        try await database.withManagers(
+            3,
+            configure: {
+                $1.applicationName = database.store
+                $1.connectionString = relay.url
+                $1.listenerConnectionString = $0 == 0 ? relay.url : database.url
+            }
+        ) { managers in
             var random = SeededGenerator(seed: seed)
             let ids = (0..<8).map { "s\($0)" }
             let clients = ids.map { Client(id: $0, managers: managers, seed: random.next()) }
@@ -268,7 +277,9 @@ struct PropertyTests {
                 let disturbanceSeed = random.next()
                 try await withThrowingTaskGroup(of: Void.self) { sending in
                     for var sender in senders { sending.addTask { try await sender.run(150) } }
-                    sending.addTask { try await Self.disturb(database, managers, seed: disturbanceSeed, model) }
+                    sending.addTask {
+                        try await Self.disturb(database, relay, managers, seed: disturbanceSeed, model)
+                    }
                     try await sending.waitForAll()
                 }
                 // A stream that was deleted last is not there to end until its client has come back.
@@ -298,9 +309,10 @@ struct PropertyTests {
         }
     }
 
-    /// Ends connections, and fences processes, while senders send.
+    /// Ends and cuts connections, and fences processes, while senders send.
     private static func disturb(
         _ database: TestDatabase,
+        _ relay: Relay,
         _ managers: [PostgresStreamSessionManager],
         seed: UInt64,
         _ model: Model
@@ -309,7 +321,7 @@ struct PropertyTests {
         try await database.withConnection { observer in
             var count = 0
             while count < 500 {
-                switch Int.random(in: 0..<4, using: &random) {
+                switch Int.random(in: 0..<5, using: &random) {
                 case 0:
                     // Whichever connection: the order of the rows is the server's.
                     _ = try await observer.query(
@@ -323,6 +335,8 @@ struct PropertyTests {
                     try await database.silenceNodes(
                         except: managers[Int.random(in: 0..<managers.count, using: &random)]
                     )
+                case 2:
+                    relay.cut()
                 default: break
                 }
                 count += 25

@@ -137,13 +137,13 @@ struct StreamRegistryTests {
         )
         #expect(registry.received(frame(101, .streams([1]))) == [])
         #expect(consumer.received == [])
-        _ = registry.replayed(message(60), by: replay(1, 50...100))
-        _ = registry.replayed(message(70), by: replay(1, 50...100))
+        _ = registry.replayed([message(60)], by: replay(1, 50...100))
+        _ = registry.replayed([message(70)], by: replay(1, 50...100))
         #expect(
             registry.caughtUp(replay(1, 50...100))
                 == [.replay(replay(1, 100...101))]
         )
-        _ = registry.replayed(message(101), by: replay(1, 100...101))
+        _ = registry.replayed([message(101)], by: replay(1, 100...101))
         #expect(registry.caughtUp(replay(1, 100...101)) == [])
         _ = registry.received(frame(102, .streams([1])))
         #expect(consumer.received == [60, 70, 101, 102])
@@ -191,7 +191,7 @@ struct StreamRegistryTests {
         _ = registry.received(frame(103, .streams([2])))
         #expect(consumer.received == [])
         #expect(other.received == [103])
-        _ = registry.replayed(message(101), by: replay(1, 100...101))
+        _ = registry.replayed([message(101)], by: replay(1, 100...101))
         #expect(
             registry.caughtUp(replay(1, 100...101))
                 == [.replay(replay(1, 101...102))]
@@ -235,6 +235,26 @@ struct StreamRegistryTests {
         _ = registry.fetched(message(104), targets: .streams([1]), by: fetch(3, after: 103))
         #expect(registry.nodeCaughtUp(fetch(3, after: 103)) == [])
         #expect(consumer.received == [101, 102, 103, 104])
+    }
+
+    @Test("get the rest of an event when a fetch is given up between two of its messages")
+    mutating func splitEvent() {
+        let other = RecordingController()
+        _ = attach(stream(1))
+        _ = attach(stream(2, controller: other))
+        registry.cutOff()
+        #expect(registry.listening() == [.fetch(fetch(2, after: 100))])
+        _ = registry.fetched(message(101), targets: .streams([1]), by: fetch(2, after: 100))
+        _ = registry.fetched(message(102), targets: .streams([1]), by: fetch(2, after: 100))
+        registry.cutOff()
+        #expect(registry.listening() == [.fetch(fetch(3, after: 101))])
+        for number: Int64 in [1, 2] {
+            _ = registry.fetched(message(102), targets: .streams([number]), by: fetch(3, after: 101))
+        }
+        #expect(registry.nodeCaughtUp(fetch(3, after: 101)) == [])
+        #expect(registry.position == event(102))
+        #expect(consumer.received == [101, 102])
+        #expect(other.received == [102])
     }
 
     @Test("stay cut off when a fetch ends that began before the node was cut off once more")
@@ -307,10 +327,10 @@ struct StreamRegistryTests {
             attach(stream(1, position: 110, controller: next), replayAfter: 60)
                 == [.replay(replay(1, 60...110, attachment: 2))]
         )
-        #expect(registry.replayed(message(90), by: replay(1, 50...100)) == [])
+        _ = registry.replayed([message(90)], by: replay(1, 50...100))
         #expect(registry.caughtUp(replay(1, 50...100)) == [])
         for value: Int64 in [70, 80, 90] {
-            _ = registry.replayed(message(value), by: replay(1, 60...110, attachment: 2))
+            _ = registry.replayed([message(value)], by: replay(1, 60...110, attachment: 2))
         }
         #expect(consumer.received == [])
         #expect(next.received == [70, 80, 90])
@@ -390,9 +410,122 @@ struct StreamRegistryTests {
     mutating func closedDuringReplay() {
         _ = attach(stream(1), replayAfter: 50)
         registry.close(1, .detached)
-        #expect(registry.replayed(message(60), by: replay(1, 50...100)) == [])
+        _ = registry.replayed([message(60)], by: replay(1, 50...100))
         #expect(registry.caughtUp(replay(1, 50...100)) == [])
         #expect(consumer.received == [])
         #expect(consumer.closing == .detached)
+    }
+
+    @Test("whose client does not take all of a page is asked again for the rest, and is cut off if it takes nothing")
+    mutating func partlyTaken() {
+        let small = RecordingController(capacity: 2)
+        _ = attach(stream(1, controller: small), replayAfter: 50)
+        let page = [message(60), message(70), message(80)]
+        #expect(registry.replayed(page, by: replay(1, 50...100)) == page[..<2])
+        #expect(small.closing == nil)
+        // What it has is passed over.
+        #expect(registry.replayed(page, by: replay(1, 50...100)) == page[..<2])
+        #expect(registry.replayed([message(80)], by: replay(1, 50...100)).isEmpty)
+        #expect(registry.refused(replay(1, 50...100)) == [.detach(stream: 1)])
+        #expect(small.received == [60, 70])
+        #expect(small.closing == .tooSlow)
+        #expect(registry.refused(replay(1, 50...100)) == [])
+    }
+
+    @Test("catch up each for itself when the log lacks what the node asks for, and the node goes on after that")
+    mutating func madeSure() {
+        let other = RecordingController()
+        _ = attach(stream(1))
+        // This one has got from the log what has been removed since.
+        _ = attach(stream(2, position: 110, controller: other), replayAfter: 50)
+        _ = registry.replayed([message(105)], by: replay(2, 50...110, attachment: 2))
+        _ = registry.caughtUp(replay(2, 50...110, attachment: 2))
+        #expect(registry.received(frame(120, .everybody(nil), inline: false)) == [.fetch(fetch(2, after: 100))])
+        _ = registry.received(frame(131, .streams([1])))
+        let actions = registry.madeSure(at: event(130), insteadOf: fetch(2, after: 100))
+        #expect(actions.count == 3)
+        #expect(actions.contains(.replay(replay(1, 100...130))))
+        #expect(actions.contains(.replay(replay(2, 110...130, attachment: 2))))
+        #expect(actions.last == .fetch(fetch(3, after: 130)))
+        // What is notified later waits for the replay.
+        _ = registry.fetched(message(131), targets: .streams([1]), by: fetch(3, after: 130))
+        #expect(registry.nodeCaughtUp(fetch(3, after: 130)) == [])
+        _ = registry.replayed([message(120)], by: replay(1, 100...130))
+        #expect(registry.caughtUp(replay(1, 100...130)) == [.replay(replay(1, 130...131))])
+        _ = registry.replayed([message(131)], by: replay(1, 130...131))
+        #expect(consumer.received == [120, 131])
+        #expect(registry.position == event(131))
+    }
+
+    @Test("are not made sure of for a fetch that nobody waits for any more")
+    mutating func staleMadeSure() {
+        _ = attach(stream(1))
+        _ = registry.misheard()
+        registry.cutOff()
+        #expect(registry.madeSure(at: event(130), insteadOf: fetch(2, after: 100)) == [])
+        #expect(registry.position == event(100))
+    }
+}
+
+@Suite("The streams of a node that does not believe event ids")
+struct DistrustingRegistryTests {
+    private var registry = StreamRegistry(position: EventID(rawValue: 100), trustsEventIDs: false)
+    private let consumer = RecordingController()
+
+    init() {
+        if case .fetch(let fetch) = registry.listening().first { _ = registry.nodeCaughtUp(fetch) }
+        registry.attachingBegan()
+        _ = registry.attached(
+            StreamRegistry.Stream(
+                number: 1,
+                id: "s1",
+                isStandalone: true,
+                controller: consumer,
+                position: EventID(rawValue: 100),
+                delivered: EventID(rawValue: 100)
+            ),
+            replayAfter: nil
+        )
+        registry.attachingEnded()
+    }
+
+    private mutating func doorbell(_ eventID: Int64, _ targets: NotificationFrame.Targets) -> [StreamRegistry.Action] {
+        registry.received(NotificationFrame(eventID: EventID(rawValue: eventID), targets: targets, data: nil))
+    }
+
+    /// Hands over what the log has, and returns what is to be done next.
+    private mutating func replay(_ actions: [StreamRegistry.Action], _ log: Int64...) -> [StreamRegistry.Action] {
+        guard case .replay(let replay) = actions.first else {
+            Issue.record("\(actions)")
+            return []
+        }
+        _ = registry.replayed(log.map { StreamMessage(eventID: EventID(rawValue: $0), data: "\($0)") }, by: replay)
+        return registry.caughtUp(replay)
+    }
+
+    @Test("get everything after a doorbell with an id that is made up, during its replay and later")
+    mutating func madeUpID() {
+        let first = doorbell(.max, .streams([1]))
+        #expect(doorbell(101, .streams([1])) == [])
+        let second = replay(first)
+        let third = replay(second, 101)
+        #expect(third == [])
+        #expect(registry.position.rawValue == 101)
+        #expect(replay(doorbell(102, .streams([1])), 102) == [])
+        #expect(consumer.received == [101, 102])
+        #expect(registry.position.rawValue == 102)
+    }
+
+    @Test("get everything after a doorbell for all with an id that is made up, and the log is not read without an end")
+    mutating func madeUpIDForAll() {
+        guard case .fetch(let first) = doorbell(.max, .everybody(nil)).first else { Issue.record(); return }
+        #expect(doorbell(101, .everybody(nil)) == [])
+        guard case .fetch(let second) = registry.nodeCaughtUp(first).first else { Issue.record(); return }
+        #expect(second.after.rawValue == 100)
+        let message = StreamMessage(eventID: EventID(rawValue: 101), data: "101")
+        _ = registry.fetched(message, targets: .everybody(nil), by: second)
+        #expect(registry.nodeCaughtUp(second) == [])
+        #expect(replay(doorbell(102, .streams([1])), 102) == [])
+        #expect(consumer.received == [101, 102])
     }
 }

@@ -20,9 +20,12 @@ import Testing
         #expect(stream.closing == .takenOver)
     }
 
+    /// A limit for so many bytes of data in so many messages.
+    static func limit(_ bytes: Int, messages: Int) -> Int { bytes + messages * MessageStream.bytesPerMessage }
+
     @Test("A full buffer takes nothing more until something was read")
     func bound() async {
-        let stream = MessageStream(byteLimit: 10)
+        let stream = MessageStream(byteLimit: MessageStreamTests.limit(10, messages: 2))
         var iterator = stream.makeAsyncIterator()
         #expect(stream.controller.enqueue(MessageStreamTests.message(1, size: 6)))
         #expect(!stream.controller.enqueue(MessageStreamTests.message(2, size: 5)))
@@ -42,6 +45,19 @@ import Testing
         #expect(stream.controller.enqueue(MessageStreamTests.message(3, size: 100)))
     }
 
+    @Test("Empty messages fill the buffer, too, and are waited for")
+    func emptyMessages() async {
+        let stream = MessageStream(byteLimit: MessageStreamTests.limit(0, messages: 3))
+        for id in 1...3 as ClosedRange<Int64> {
+            #expect(stream.controller.enqueue(MessageStreamTests.message(id, size: 0)))
+        }
+        #expect(!stream.controller.enqueue(MessageStreamTests.message(4, size: 0)))
+        async let drained: Void = stream.controller.waitUntilDrained()
+        var iterator = stream.makeAsyncIterator()
+        for id in 1...3 as ClosedRange<Int64> { #expect(await iterator.next()?.eventID.rawValue == id) }
+        await drained
+    }
+
     @Test("Nothing is taken after the end, or when nobody reads any more")
     func end() async {
         let closed = MessageStream()
@@ -57,7 +73,7 @@ import Testing
 
     @Test("A reader and a writer in different threads lose nothing and break no bound")
     func concurrency() async {
-        let stream = MessageStream(byteLimit: 100)
+        let stream = MessageStream(byteLimit: MessageStreamTests.limit(100, messages: 10))
         let controller = stream.controller
         let writer = Task.detached {
             for id in 1...10_000 as ClosedRange<Int64> {
