@@ -172,9 +172,17 @@ actor Batcher<Request: Sendable, Response: Sendable> {
             }
         } catch {
             for index in 0..<count { resume(index, .failure(error)) }
+            // What came meanwhile would wait as long for the same database, and what comes then for that.
+            if error.code == .unreachable { refuseWaiting(error) }
         }
         underWay.removeAll(keepingCapacity: true)
         lastAnswer = (.now, count)
+    }
+
+    private func refuseWaiting(_ error: SessionManagerError) {
+        let refused = waiting
+        waiting = []
+        for entry in refused { entry.continuation?.resume(returning: .failure(error)) }
     }
 
     private func answer(_ range: Range<Int>, _ responses: [Response]) async {

@@ -42,6 +42,7 @@ struct BatcherTests {
             if !isOpen { await withCheckedContinuation { waiting.append($0) } }
             if requests.contains(13) { throw SessionManagerError(.messageTooLarge, "13") }
             if requests.contains(99) { throw SessionManagerError(.database, "99") }
+            if requests.contains(55) { throw SessionManagerError(.unreachable, "55") }
             if requests.contains(66) { throw SessionManagerError(.outcomeUnknown, "66") }
             return requests.filter { $0 != 0 }.map { "\($0)" }
         }
@@ -205,6 +206,25 @@ struct BatcherTests {
             #expect(codes == [.cancelled, .messageTooLarge, nil])
             #expect(await performer.batches == [[1], [2, 13, 3], [2], [13]])
             #expect(await performer.undone.isEmpty)
+        }
+    }
+
+    @Test("When the database was waited for in vain, whoever came meanwhile is told with the others, and need not wait anew")
+    func unreachable() async throws {
+        let performer = Performer(isOpen: false)
+        try await withBatcher(performer) { batcher in
+            let first = Task { try await batcher.submit(55) }
+            await performer.arrived(1)
+            let others = (1...3).map { number in Task { try await batcher.submit(number) } }
+            await batcher.waits(for: 3)
+            await performer.open()
+            for task in [first] + others {
+                let error = await #expect(throws: SessionManagerError.self) { try await task.value }
+                #expect(error?.code == .unreachable)
+            }
+            #expect(await performer.batches == [[55]])
+            let later = try await batcher.submit(4)
+            #expect(later == "4")
         }
     }
 
