@@ -209,7 +209,7 @@ struct BatcherTests {
         }
     }
 
-    @Test("When the database was waited for in vain, whoever came meanwhile is told with the others, and need not wait anew")
+    @Test("When the database was waited for in vain, whoever came meanwhile is told too, and need not wait anew")
     func unreachable() async throws {
         let performer = Performer(isOpen: false)
         try await withBatcher(performer) { batcher in
