@@ -1510,10 +1510,10 @@ BEGIN
     WITH decided AS (
         SELECT a.place, st.stream, CASE
             WHEN st.stream IS NULL THEN 'ended'
-            -- Whoever took the stream in between did so at a later event, even if it has let go of it again. Not locked is
-            -- one that somebody else has locked, or that was let go of in this very moment.
-            WHEN st.node IS DISTINCT FROM reattach.node
-                 AND (st.attached_after > a.position OR st.stream <> ALL (brought)) THEN 'taken'
+            -- Whoever took the stream in between did so at a later event, even if it has let go of it again.
+            WHEN st.node IS DISTINCT FROM reattach.node AND st.attached_after > a.position THEN 'taken'
+            -- By somebody else; or it was let go of in this very moment.
+            WHEN st.node IS DISTINCT FROM reattach.node AND st.stream <> ALL (brought) THEN 'locked'
             WHEN a.last_event_id < greatest(st.purged_through,
                                             CASE WHEN st.id = st.session_id OR st.kinds <> '{}'
                                                 THEN b.purged_through END) THEN 'purged'
@@ -1543,9 +1543,9 @@ each of them returned; last_event_ids, the last event that each has delivered.
 Returns: for each stream in its place, from 1, what became of it, and event_id, the position of the attached ones from
 now on. state is
 "attached": tmcp.fetch_messages gives what it missed;
-"purged": not attached, since the log no longer reaches back;
-"taken": not attached, since another node has taken it, and has it or has let go of it; or since it was still locked when
-lock_timeout was over;
+"purged": not attached, since the log no longer reaches back; of the streams that the node holds, one to be detached;
+"taken": not attached, since another node has taken it, and has it or has let go of it;
+"locked": not attached, since somebody's transaction had still locked it when lock_timeout was over;
 "ended": not attached, since it is no more.
 Errors: TM002 no such store; TM009 the node is not alive; TM011 above read committed.
 Example: SELECT * FROM tmcp.reattach('tmcp', 2, ARRAY[7], ARRAY[1790000000000000], ARRAY[1790000000000000]);$$;

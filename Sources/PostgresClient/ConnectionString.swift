@@ -27,6 +27,7 @@ enum ConnectionString {
             option += 1
         }
         try validatePorts(values["port"])
+        try validateHosts(values["host"])
         return values
     }
 
@@ -38,11 +39,26 @@ enum ConnectionString {
                 throw PostgresError(
                     .invalidConfiguration,
                     "the connection string is not valid: a port is not a number from 1 to 65535",
-                    hint: "In a URI, characters such as / and @ in a password are written as %2F and %40."
+                    hint: escapingHint
                 )
             }
         }
     }
+
+    /// After an `@` in the password of a URI, what libpq takes for the host begins with the rest of the password.
+    private static func validateHosts(_ hosts: String?) throws(PostgresError) {
+        for host in hosts?.split(separator: ",") ?? [] where host.contains("@") {
+            // The folder of a socket, or an abstract one.
+            guard !host.hasPrefix("/"), !host.hasPrefix("@") else { continue }
+            throw PostgresError(
+                .invalidConfiguration,
+                "the connection string is not valid: a host holds an @",
+                hint: escapingHint
+            )
+        }
+    }
+
+    private static let escapingHint = "In a URI, characters such as / and @ in a password are written as %2F and %40."
 
     /// libpq's message without the parts of the string that it quotes, except single characters and what is known to be
     /// the name of an option.

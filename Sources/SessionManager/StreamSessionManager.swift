@@ -65,7 +65,7 @@ public protocol StreamSessionManager: Sendable {
 
     /// Sends `data` to the standalone streams of `sessions`, or to those of every session when `sessions` is `nil`.
     ///
-    /// It is sent to all of them or, when an error is thrown, to none. A session that is named twice gets it once.
+    /// It is sent to all of them or to none. A session that is named twice gets it once.
     ///
     /// - Returns: one receipt for each of `sessions`, in that order; for a broadcast, exactly one.
     /// - Throws: ``SessionManagerError`` with code ``SessionManagerError/Code/messageTooLarge`` when `data` is over the

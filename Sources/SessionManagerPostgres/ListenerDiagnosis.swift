@@ -8,7 +8,7 @@ struct ListenerDiagnosis: Sendable {
 
     /// Which database a connection leads to, whatever lies in between.
     private static let identity = """
-        SELECT current_database(), concat_ws(' ', current_database(), pg_postmaster_start_time())
+        SELECT current_database(), concat_ws(' ', current_database(), extract(epoch FROM pg_postmaster_start_time()))
         """
 
     /// What to tell whoever starts the manager, once it was waited for long enough.

@@ -15,9 +15,13 @@ struct MessageSender: Sendable {
         let recipients: Recipients
         let data: String
 
-        /// The stream that it is for, if it is for one.
-        var id: String? {
-            if case .stream(let id) = recipients { id } else { nil }
+        /// The streams that it is for, `nil` for all of them, as `tmcp.send_batch` takes them.
+        var ids: [String?] {
+            switch recipients {
+            case .all: [nil]
+            case .stream(let id): [id]
+            case .streams(let ids): ids
+            }
         }
 
         /// How many receipts there are to be.
@@ -25,10 +29,12 @@ struct MessageSender: Sendable {
             if case .streams(let ids) = recipients { ids.count } else { 1 }
         }
 
-        /// Its part of what goes into one call. One for many streams goes alone, in a call that takes its data once and
-        /// not for each of them.
+        /// Its part of what goes into one call, which has its data for each of its streams. Where that is much, or one of
+        /// them would get it twice, it goes alone, in a call that takes its data once.
         var weight: Int {
-            if case .streams = recipients { MessageSender.maximumWeight + 1 } else { data.utf8.count }
+            guard case .streams(let ids) = recipients else { return data.utf8.count }
+            let weight = count * data.utf8.count
+            return weight <= 65_536 && Set(ids).count == ids.count ? weight : MessageSender.maximumWeight + 1
         }
     }
 
@@ -40,32 +46,34 @@ struct MessageSender: Sendable {
 
     /// Sends each message, and returns the receipts of each, one for each of its recipients.
     func send(_ sendings: [Sending]) async throws(SessionManagerError) -> [[SendReceipt]] {
-        metrics.sends(sendings.reduce(0) { $0 + $1.count })
-        let eventIDs = try await eventIDs(sendings)
-        guard eventIDs.map(\.count) == sendings.map(\.count) else {
-            throw SessionManagerError(.database, "the database did not answer for each of \(sendings.count) messages")
+        let ids = sendings.flatMap(\.ids)
+        metrics.sends(ids.count)
+        let eventIDs = try await eventIDs(sendings, ids)
+        guard eventIDs.count == ids.count else {
+            throw SessionManagerError(.database, "the database answered for \(eventIDs.count) of \(ids.count) messages")
         }
-        return eventIDs.map { eventIDs in
-            eventIDs.map { eventID in eventID.map { .sent(EventID(rawValue: $0)) } ?? .unknownSession }
+        var rest = eventIDs[...]
+        return sendings.map { sending in
+            defer { rest = rest.dropFirst(sending.count) }
+            return rest.prefix(sending.count).map { eventID in
+                eventID.map { .sent(EventID(rawValue: $0)) } ?? .unknownSession
+            }
         }
     }
 
-    private func eventIDs(_ sendings: [Sending]) async throws(SessionManagerError) -> [[Int64?]] {
+    private func eventIDs(_ sendings: [Sending], _ ids: [String?]) async throws(SessionManagerError) -> [Int64?] {
         // A lone message has a function of its own, which costs less than half.
         if sendings.count == 1 {
             switch sendings[0].recipients {
             case .all:
-                return [[try await functions.value("tmcp.broadcast", [.text(sendings[0].data)])]]
+                return [try await functions.value("tmcp.broadcast", [.text(sendings[0].data)])]
             case .stream(let id):
-                return [[try await functions.value("tmcp.send", [.text(id), .text(sendings[0].data)])]]
+                return [try await functions.value("tmcp.send", [.text(id), .text(sendings[0].data)])]
             case .streams(let ids):
-                return [try await functions.value("tmcp.multicast", [.textArray(ids), .text(sendings[0].data)])]
+                return try await functions.value("tmcp.multicast", [.textArray(ids), .text(sendings[0].data)])
             }
         }
-        let eventIDs: [Int64?] = try await functions.value(
-            "tmcp.send_batch",
-            [.textArray(sendings.map(\.id)), .textArray(sendings.map(\.data))]
-        )
-        return eventIDs.map { [$0] }
+        let data = sendings.flatMap { sending in Array(repeating: sending.data, count: sending.count) }
+        return try await functions.value("tmcp.send_batch", [.textArray(ids), .textArray(data)])
     }
 }

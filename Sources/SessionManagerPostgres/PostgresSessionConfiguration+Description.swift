@@ -16,6 +16,7 @@ extension PostgresSessionConfiguration: CustomStringConvertible, CustomDebugStri
             ("heartbeatInterval", heartbeatInterval),
             ("connectTimeout", connectTimeout),
             ("statementTimeout", statementTimeout),
+            ("answerTimeout", answerTimeout),
             ("durability", "\(durability)"),
             ("applicationName", applicationName),
         ]

@@ -70,7 +70,8 @@ public struct PostgresSessionConfiguration: Sendable {
     public var create: Bool
 
     /// For a store that this process creates: the bytes up to which a message travels inside its notification, 0 to
-    /// 7900. Default: `nil`, 7900.
+    /// 7900. Default: `nil`, 7900. With 0, whoever creates the store, this process believes nothing that a notification
+    /// says, and reads the log.
     public var inlineLimit: Int?
 
     /// How often this process says that it is alive. Its streams are lost to others when it was silent for the store's

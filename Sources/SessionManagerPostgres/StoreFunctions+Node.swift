@@ -31,6 +31,8 @@ extension StoreFunctions {
         case purged
         /// Another node took it.
         case taken
+        /// Somebody has locked it for so long that it was left where it is.
+        case locked
         /// It was ended.
         case ended
     }
@@ -145,6 +147,7 @@ extension StoreFunctions {
                 case "attached": .attached
                 case "purged": .purged
                 case "taken": .taken
+                case "locked": .locked
                 default: .ended
                 }
             return (outcome: outcome, position: try row.value(1, as: EventID.self))

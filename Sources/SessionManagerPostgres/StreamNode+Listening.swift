@@ -86,7 +86,7 @@ extension StreamNode {
 
     /// Has the streams let go of that only the database thinks this process has, since nobody heard that they were
     /// attached. After the others were taken along, since a stream that listens ends with its node.
-    private func stopFormerNodes() async {
+    func stopFormerNodes() async {
         for node in formerNodes {
             do throws(SessionManagerError) {
                 try await functions.stopNode(node)

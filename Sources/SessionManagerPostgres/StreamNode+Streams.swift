@@ -117,9 +117,16 @@ extension StreamNode {
         } catch {
             guard error.isOfLock, attachments.count > 1 else { throw error }
         }
-        // Somebody holds the row of one of them, and nothing was done: the others are strangers to that.
+        // Somebody holds the row of one of them, and nothing was done: the others are strangers to that. Unless more of them
+        // wait for as long: then it is all of them, or the order lock, and whatever else this node does would wait, too.
         var outcomes: [StreamAttachment.Outcome] = []
-        for attachment in attachments { outcomes.append(await attachAlone(attachment, registration)) }
+        var refused: [SessionManagerError] = []
+        for attachment in attachments {
+            let outcome =
+                refused.count < 2 ? await attachAlone(attachment, registration) : .refused(refused[refused.count - 1])
+            if case .refused(let error) = outcome, error.isOfLock { refused.append(error) }
+            outcomes.append(outcome)
+        }
         return outcomes
     }
 
@@ -254,6 +261,7 @@ extension StreamNode {
                 registry.close(stream.number, .purged)
                 undetached.insert(stream.number)
             case .taken: registry.close(stream.number, .takenOver)
+            case .locked: registry.close(stream.number, stream.closingAfterLoss)
             // A stream without a session was not ended by anybody, but by its node having been thought dead.
             case .ended: registry.close(stream.number, stream.lists == nil ? .ended : .purged)
             }

@@ -122,6 +122,7 @@ actor StreamNode {
                 )
             }
         }
+        await stopFormerNodes()
         await listener?.close()
         listener = nil
     }

@@ -137,12 +137,12 @@ struct LossTests {
     @Test("A server that answers one call after another is not given up, nor is one that is asked nothing")
     func slowAnswers() async throws {
         var configuration = try TestDatabase.configuration()
-        configuration.answerTimeout = .seconds(2)
+        configuration.answerTimeout = .seconds(3)
         try await withConnection(configuration) { connection in
-            let calls = (0..<3).map { _ in Task { try await connection.query("SELECT pg_sleep(1)") } }
+            let calls = (0..<3).map { _ in Task { try await connection.query("SELECT pg_sleep(1.1)") } }
             for call in calls { _ = try await call.value }
             // On another connection, so that this one is silent.
-            try await withConnection { _ = try await $0.query("SELECT pg_sleep(2.5)") }
+            try await withConnection { _ = try await $0.query("SELECT pg_sleep(3.3)") }
             _ = try await connection.query("SELECT 1")
         }
     }

@@ -22,6 +22,7 @@ struct ConfigurationTests {
             "postgresql://me@db/app?password=s3cret&options=-csearch_path%3Ds3cret",
             "host=db dbname=app user=me sslmode=require password='s3cret s3cret' sslpassword=s3cret passfile=s3cret",
             // Wrong in ways that happen.
+            "postgresql://me:p@s3cret@db/app",
             "postgresql://me:s3cret/s3cret@db/app", "postgresql://me:12/s3cret@db/app", "host=db password=x s3cret",
         ]
     )
@@ -159,6 +160,7 @@ struct ConfigurationTests {
                 ("heartbeatInterval", await refusal { $0.heartbeatInterval = wrong }),
                 ("connectTimeout", await refusal { $0.connectTimeout = wrong }),
                 ("statementTimeout", await refusal { $0.statementTimeout = wrong }),
+                ("answerTimeout", await refusal { $0.answerTimeout = wrong }),
             ] {
                 #expect(error?.code == .configuration)
                 #expect(error?.message.contains("\(name) is \(wrong), and can be") == true)

@@ -144,7 +144,7 @@ struct NetworkTests {
         try await TestDatabase.withEmptyDatabase { database in
             try await database.withManagers(1) { managers in
                 try await database.query(
-                    "SELECT tmcp.configure_store('\(database.store)', freshness_window => '1 second')"
+                    "SELECT tmcp.configure_store('\(database.store)', freshness_window => '3 seconds')"
                 )
                 let stream = MessageStream()
                 try await managers[0].create("a", controller: stream.controller)
