@@ -115,8 +115,9 @@ struct BatcherTests {
                 await batcher.stop()
             }
             let counts = await performer.batches.map(\.count)
-            #expect(counts.prefix(2) == [1, 7])
-            #expect(counts[2..<10].allSatisfy { $0 >= 7 }, "\(counts)")
+            #expect(counts.first == 1)
+            // All but perhaps the one who goes with the next.
+            #expect(counts[1..<10].allSatisfy { $0 >= 7 }, "\(counts)")
         }
     }
 

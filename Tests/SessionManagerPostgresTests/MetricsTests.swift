@@ -1,8 +1,8 @@
 import CoreMetrics
 import Foundation
+import NIOConcurrencyHelpers
 import PostgresClient
 import SessionManager
-import Synchronization
 import Testing
 
 @testable import SessionManagerPostgres
@@ -22,11 +22,11 @@ private final class RecordingMetrics: MetricsFactory, Sendable {
             }
         }
 
-        private let state = Mutex(State())
-        var recorded: [Double] { state.withLock { $0.values } }
+        private let state = NIOLockedValueBox(State())
+        var recorded: [Double] { state.withLockedValue { $0.values } }
 
         private func add(_ value: Double) {
-            state.withLock { state in
+            state.withLockedValue { state in
                 state.values.append(value)
                 return state.reached()
             }?.resume()
@@ -35,7 +35,7 @@ private final class RecordingMetrics: MetricsFactory, Sendable {
         /// Returns when the values add up to as much.
         func reaches(_ total: Double) async {
             await withCheckedContinuation { continuation in
-                state.withLock { state in
+                state.withLockedValue { state in
                     state.awaited = (total, continuation)
                     return state.reached()
                 }?.resume()
@@ -53,10 +53,10 @@ private final class RecordingMetrics: MetricsFactory, Sendable {
         func reset() {}
     }
 
-    private let handlers = Mutex<[String: Handler]>([:])
+    private let handlers = NIOLockedValueBox<[String: Handler]>([:])
 
     private func handler(_ label: String) -> Handler {
-        handlers.withLock { handlers in
+        handlers.withLockedValue { handlers in
             if let handler = handlers[label] { return handler }
             let handler = Handler()
             handlers[label] = handler
@@ -64,7 +64,7 @@ private final class RecordingMetrics: MetricsFactory, Sendable {
         }
     }
 
-    var labels: Set<String> { handlers.withLock { Set($0.keys) } }
+    var labels: Set<String> { handlers.withLockedValue { Set($0.keys) } }
     func values(_ label: String) -> [Double] { handler(label).recorded }
     func total(_ label: String) -> Double { values(label).reduce(0, +) }
     func reaches(_ label: String, _ total: Double) async { await handler(label).reaches(total) }

@@ -1,5 +1,5 @@
 import Logging
-import Synchronization
+import NIOConcurrencyHelpers
 
 /// Remembers what is logged.
 final class LogRecorder: Sendable {
@@ -15,11 +15,11 @@ final class LogRecorder: Sendable {
 
         func log(event: LogEvent) {
             let fields = (event.metadata ?? [:]).mapValues { "\($0)" }
-            recorder.entries.withLock { $0.append((event.message.description, fields)) }
+            recorder.entries.withLockedValue { $0.append((event.message.description, fields)) }
         }
     }
 
-    private let entries = Mutex<[(message: String, metadata: [String: String])]>([])
+    private let entries = NIOLockedValueBox<[(message: String, metadata: [String: String])]>([])
 
     var logger: Logger {
         Logger(label: "test") { _ in Handler(recorder: self) }
@@ -27,6 +27,6 @@ final class LogRecorder: Sendable {
 
     /// The metadata of all entries with a message.
     func metadata(of message: String) -> [[String: String]] {
-        entries.withLock { $0.filter { $0.message == message }.map(\.metadata) }
+        entries.withLockedValue { $0.filter { $0.message == message }.map(\.metadata) }
     }
 }

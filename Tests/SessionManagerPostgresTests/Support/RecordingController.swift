@@ -1,5 +1,5 @@
+import NIOConcurrencyHelpers
 import SessionManager
-import Synchronization
 
 /// Remembers what it was given.
 final class RecordingController: StreamController {
@@ -8,7 +8,7 @@ final class RecordingController: StreamController {
         var closing: StreamClosing?
     }
 
-    private let state = Mutex(State())
+    private let state = NIOLockedValueBox(State())
     private let capacity: Int
 
     /// - Parameter capacity: how many messages it takes before it says that it is too slow.
@@ -16,12 +16,12 @@ final class RecordingController: StreamController {
         self.capacity = capacity
     }
 
-    var messages: [StreamMessage] { state.withLock(\.messages) }
+    var messages: [StreamMessage] { state.withLockedValue { $0.messages } }
     var received: [Int64] { messages.map(\.eventID.rawValue) }
-    var closing: StreamClosing? { state.withLock(\.closing) }
+    var closing: StreamClosing? { state.withLockedValue { $0.closing } }
 
     func enqueue(_ message: StreamMessage) -> Bool {
-        state.withLock { state in
+        state.withLockedValue { state in
             guard state.messages.count < capacity else { return false }
             state.messages.append(message)
             return true
@@ -29,6 +29,6 @@ final class RecordingController: StreamController {
     }
 
     func close(_ closing: StreamClosing) {
-        state.withLock { $0.closing = closing }
+        state.withLockedValue { $0.closing = closing }
     }
 }

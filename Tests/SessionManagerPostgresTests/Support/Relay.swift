@@ -1,5 +1,5 @@
 import Foundation
-import Synchronization
+import NIOConcurrencyHelpers
 
 /// A way to the test server that can be disturbed.
 final class Relay: Sendable {
@@ -26,7 +26,7 @@ final class Relay: Sendable {
 
     /// What the threads of a relay share with it.
     private final class Board: Sendable {
-        let state = Mutex(State())
+        let state = NIOLockedValueBox(State())
     }
 
     /// A connection string to the server by way of the relay.
@@ -73,7 +73,7 @@ final class Relay: Sendable {
 
     /// Cuts all connections, as a network that fails would.
     func cut() {
-        board.state.withLock { state in
+        board.state.withLockedValue { state in
             for link in state.links.values {
                 shutdown(link.client, Int32(SHUT_RDWR))
                 shutdown(link.server, Int32(SHUT_RDWR))
@@ -84,7 +84,7 @@ final class Relay: Sendable {
     /// Passes nothing on any more on the connections that there are, and leaves them open, as a proxy does whose server
     /// hangs. Connections that are made later work.
     func swallow() {
-        board.state.withLock { state in
+        board.state.withLockedValue { state in
             for number in state.links.keys {
                 state.links[number]?.passesInput = false
                 state.links[number]?.passesOutput = false
@@ -94,7 +94,7 @@ final class Relay: Sendable {
 
     /// Passes no answers on any more on the next connection on which a client sends a text; what it sends goes on.
     func loseAnswers(to text: String) {
-        board.state.withLock { $0.fatalInput = Data(text.utf8) }
+        board.state.withLockedValue { $0.fatalInput = Data(text.utf8) }
     }
 
     private static func serve(_ client: Int32, host: String, port: String, _ board: Board) {
@@ -103,18 +103,20 @@ final class Relay: Sendable {
             Glibc.close(client)
             return
         }
-        let number = board.state.withLock { state in
+        let number = board.state.withLockedValue { state in
             state.lastLink += 1
             state.links[state.lastLink] = Link(client: client, server: server)
             return state.lastLink
         }
         let isDone = DispatchSemaphore(value: 0)
         Thread.detachNewThread {
-            copy(from: server, to: client) { _ in board.state.withLock { $0.links[number]?.passesOutput ?? false } }
+            copy(from: server, to: client) { _ in
+                board.state.withLockedValue { $0.links[number]?.passesOutput ?? false }
+            }
             isDone.signal()
         }
         copy(from: client, to: server) { input in
-            board.state.withLock { state in
+            board.state.withLockedValue { state in
                 if let fatal = state.fatalInput, input.range(of: fatal) != nil {
                     state.fatalInput = nil
                     state.links[number]?.passesOutput = false
@@ -123,7 +125,7 @@ final class Relay: Sendable {
             }
         }
         isDone.wait()
-        board.state.withLock { _ = $0.links.removeValue(forKey: number) }
+        board.state.withLockedValue { _ = $0.links.removeValue(forKey: number) }
         Glibc.close(client)
         Glibc.close(server)
     }
