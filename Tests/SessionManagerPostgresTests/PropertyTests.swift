@@ -153,8 +153,14 @@ struct PropertyTests {
 
     /// What senders know of the messages that they sent.
     private actor Model {
-        /// By event id, the message and the stream that it was for; `nil` for all.
-        private(set) var sent: [EventID: (data: String, stream: String?)] = [:]
+        /// A message, and the stream that it was for; `nil` for all. One for many streams has one event id for all of them.
+        struct Sent {
+            let eventID: EventID
+            let data: String
+            let stream: String?
+        }
+
+        private(set) var sent: [Sent] = []
         /// The events that are also for those who listen.
         private(set) var changes: Set<EventID> = []
         private(set) var attempted: Set<String> = []
@@ -177,7 +183,9 @@ struct PropertyTests {
         }
 
         func attemptDeletion(_ id: String) { deletions[id, default: 0] += 1 }
-        func sent(_ eventID: EventID, _ data: String, to stream: String?) { sent[eventID] = (data, stream) }
+        func sent(_ eventID: EventID, _ data: String, to stream: String?) {
+            sent.append(Sent(eventID: eventID, data: data, stream: stream))
+        }
         func changed(_ eventID: EventID) { changes.insert(eventID) }
     }
 
@@ -347,7 +355,7 @@ struct PropertyTests {
 
     private static func check(_ lives: [Life], _ id: String, _ model: Model, isListener: Bool = false) async {
         let changes = await model.changes
-        let sent = await model.sent.filter { !isListener || changes.contains($0.key) }
+        let sent = await model.sent.filter { !isListener || changes.contains($0.eventID) }
         let attempted = await model.attempted
         for life in lives {
             let events = life.messages.map(\.eventID)
@@ -358,9 +366,16 @@ struct PropertyTests {
             let data = Dictionary(received.map { ($0.eventID, $0.data) }) { first, _ in first }
             // A life that was deleted ended at an event that nobody knows: all up to what it last saw.
             let end = life.isOver ? events.last ?? life.start : EventID(rawValue: .max)
-            for (eventID, message) in sent
-            where eventID > life.start && eventID <= end && (message.stream ?? id) == id {
-                #expect(data[eventID] == message.data, "\(id): \(message.data.prefix(20)) is missing")
+            for message in sent
+            where message.eventID > life.start && message.eventID <= end && (message.stream ?? id) == id {
+                #expect(
+                    data[message.eventID] == message.data,
+                    """
+                    \(id): \(message.data.prefix(20)) at \(message.eventID) is missing between \(life.start) and \(end), \
+                    beside \(events.last { $0 < message.eventID }.map { "\($0)" } ?? "nothing") and \
+                    \(events.first { $0 > message.eventID }.map { "\($0)" } ?? "nothing")
+                    """
+                )
             }
         }
     }
