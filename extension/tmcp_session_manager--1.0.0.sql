@@ -1587,32 +1587,42 @@ Errors: TM002 no such store; TM007 no such stream, or not any more; TM010 messag
 since; TM011 above read committed.
 Example: SELECT * FROM tmcp.replay('tmcp', 7, 1790000000000000, 1790000000500000);$$;
 
-CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[]) RETURNS bigint[]
+CREATE FUNCTION tmcp.detach(store text, node bigint, streams bigint[], positions bigint[] DEFAULT NULL) RETURNS bigint[]
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s constant tmcp.stores := tmcp._authorized_store(detach.store);
 BEGIN
-    PERFORM tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                               WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
-                               ORDER BY x.id FOR UPDATE SKIP LOCKED));
-    RETURN ARRAY(SELECT x.stream FROM tmcp.streams AS x
-                 WHERE x.stream = ANY (detach.streams) AND x.node = detach.node AND x.store = s.store
-                 ORDER BY x.stream);
+    -- In any order, since nothing is waited for.
+    PERFORM tmcp._let_go(ARRAY(
+        SELECT x.stream FROM unnest(detach.streams, detach.positions) AS d (stream, position)
+        CROSS JOIN LATERAL (SELECT y.stream FROM tmcp.streams AS y
+                            WHERE y.stream = d.stream AND y.node = detach.node AND y.store = s.store
+                              AND (y.attached_after <= d.position) IS NOT FALSE
+                            FOR UPDATE SKIP LOCKED) AS x));
+    RETURN ARRAY(
+        SELECT DISTINCT x.stream FROM unnest(detach.streams, detach.positions) AS d (stream, position)
+        CROSS JOIN LATERAL (SELECT y.stream FROM tmcp.streams AS y
+                            WHERE y.stream = d.stream AND y.node = detach.node AND y.store = s.store
+                              AND (y.attached_after <= d.position) IS NOT FALSE
+                            LIMIT 1) AS x
+        ORDER BY x.stream);
 END
 $$;
-COMMENT ON FUNCTION tmcp.detach(text, bigint, bigint[]) IS
+COMMENT ON FUNCTION tmcp.detach(text, bigint, bigint[], bigint[]) IS
 $$Lets go of streams whose clients are gone. What is sent to them is kept until retention ends, for a resume anywhere;
 a stream that listens for changes ends. It is called by the node, which is told nothing; from outside, streams are ended
 with tmcp.delete_stream, tmcp.end_session and tmcp.end_listening.
 It waits for nobody: a stream that somebody's open transaction has locked is left for a later call.
 
-Arguments: store; node; streams, their numbers. Streams that the node does not hold (any more) are left alone.
+Arguments: store; node; streams, their numbers; positions, the event_id that attaching each of them returned, default
+NULL, whatever it was. Streams that the node does not hold (any more) are left alone, and so are those that it has attached
+again after the position: a call may be carried out late, when its connection was lost and the client is back.
 Returns: those of the streams that the node still holds, since they were locked: call again with them, with the next
 heartbeat for instance. An empty array when all is done.
 Errors: TM002 no such store.
-Example: SELECT tmcp.detach('tmcp', 1, ARRAY[7, 8]);$$;
+Example: SELECT tmcp.detach('tmcp', 1, ARRAY[7, 8], ARRAY[1790000000000000, 1790000000000001]);$$;
 
 CREATE FUNCTION tmcp.delete_stream(store text, id text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER

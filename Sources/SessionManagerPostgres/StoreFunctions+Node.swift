@@ -158,9 +158,11 @@ extension StoreFunctions {
         return (rows.map(\.outcome), position)
     }
 
-    /// Lets go of streams, which stay resumable. Returns those that the node still holds, since somebody has locked them.
-    func detach(_ streams: [Int64], from node: Int64) async throws(SessionManagerError) -> [Int64] {
-        try await value("tmcp.detach", [.int8(node), .int8Array(streams)])
+    /// Lets go of streams, which stay resumable, unless they were attached again after the position given for each.
+    /// Returns those that the node still holds, since somebody has locked them.
+    func detach(_ streams: [Int64: EventID], from node: Int64) async throws(SessionManagerError) -> [Int64] {
+        let (numbers, positions) = (Array(streams.keys), streams.values.map(\.rawValue))
+        return try await value("tmcp.detach", [.int8(node), .int8Array(numbers), .int8Array(positions)])
     }
 
     /// A page of what the log has for one stream.

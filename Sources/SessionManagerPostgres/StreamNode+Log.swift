@@ -54,7 +54,7 @@ extension StreamNode {
             }
         registry.close(stream.number, closing)
         record()
-        await detach(stream.number)
+        await detach(stream.number, stream.position)
     }
 
     /// Reads the log for the whole node, and does not give up: the streams get nothing else before.

@@ -176,12 +176,12 @@ extension StreamNode {
     /// Lets go of a stream whose opener does not wait for it any more. What was refused is somebody else's, and so is a
     /// stream that was opened anew since.
     func undo(_ outcome: StreamAttachment.Outcome) async {
-        guard case .opened(_, let opened?) = outcome,
-            registry.streams[opened.number]?.attachment == opened.attachment
+        guard case .opened(_, let opened?) = outcome, let stream = registry.streams[opened.number],
+            stream.attachment == opened.attachment
         else { return }
-        registry.close(opened.number, .detached)
+        registry.close(stream.number, .detached)
         record()
-        await detach(opened.number)
+        await detach(stream.number, stream.position)
     }
 
     /// Lets go of a stream whose client is gone.
@@ -189,12 +189,15 @@ extension StreamNode {
         guard let stream = registry.stream(id: id) else { return }
         registry.close(stream.number, .detached)
         record()
-        await detach(stream.number)
+        await detach(stream.number, stream.position)
     }
 
     /// Tells the database that a stream was let go of.
-    func detach(_ number: Int64) async {
-        undetached.insert(number)
+    ///
+    /// - Parameter position: the event at which it was attached. A call whose connection is lost may still be carried out,
+    ///   after the client has come back.
+    func detach(_ number: Int64, _ position: EventID) async {
+        undetached[number] = position
         await detachRemaining()
     }
 
@@ -219,12 +222,11 @@ extension StreamNode {
             try await changingStreams { () async throws(SessionManagerError) in
                 swap(&told, &detachesWaiting)
                 // A stream that was opened again meanwhile is held again.
-                undetached = undetached.filter { registry.streams[$0] == nil }
+                undetached = undetached.filter { registry.streams[$0.key] == nil }
                 guard let registration, !undetached.isEmpty else { return }
-                let numbers = Array(undetached)
-                let held = try await functions.detach(numbers, from: registration.node)
-                undetached.subtract(numbers)
-                undetached.formUnion(held)
+                let streams = undetached
+                let held = try await functions.detach(streams, from: registration.node)
+                undetached = undetached.filter { streams[$0.key] != $0.value || held.contains($0.key) }
             }
         } catch {
             warn("Streams could not be detached yet", error)
@@ -259,7 +261,7 @@ extension StreamNode {
                 registry.reattached(stream.number, position: position)
             case .purged:
                 registry.close(stream.number, .purged)
-                undetached.insert(stream.number)
+                undetached[stream.number] = stream.position
             case .taken: registry.close(stream.number, .takenOver)
             case .locked: registry.close(stream.number, stream.closingAfterLoss)
             // A stream without a session was not ended by anybody, but by its node having been thought dead.

@@ -36,8 +36,8 @@ actor StreamNode {
     /// The last notification to oneself that was heard, perhaps before the call that sent it was answered.
     var lastProbe = ""
     var isStopped = false
-    /// Streams that the database should let go of, and could not be told so far.
-    var undetached: Set<Int64> = []
+    /// Streams that the database should let go of, and could not be told so far, each with its position.
+    var undetached: [Int64: EventID] = [:]
     /// Whether the database is being told; others who want that wait here.
     var isDetaching = false
     var detachesWaiting: Deque<CheckedContinuation<DetachTurn, Never>> = []
@@ -133,9 +133,9 @@ actor StreamNode {
         switch errand {
         case .action(.replay(let replay)): await run(replay)
         case .action(.fetch(let fetch)): await run(fetch)
-        case .action(.detach(let stream)):
+        case .action(.detach(let stream, let position)):
             record()
-            await detach(stream)
+            await detach(stream, position)
         case .detach: if !isDetaching, !undetached.isEmpty { await detachRemaining() }
         case .cleanUp: await cleanUp()
         case .flushOutbox: await flushOutbox()

@@ -17,7 +17,7 @@ struct StreamRegistry {
         /// Hand over what the log has for all streams after an event; report with ``nodeCaughtUp(_:)``.
         case fetch(Fetch)
         /// The stream's client is too slow and was cut off: let go of it.
-        case detach(stream: Int64)
+        case detach(stream: Int64, position: EventID)
     }
 
     /// What the log has for one stream.
@@ -431,6 +431,6 @@ struct StreamRegistry {
     private mutating func giveUp(_ stream: Stream) -> [Action] {
         remove(stream.number)
         stream.controller.close(.tooSlow)
-        return [.detach(stream: stream.number)]
+        return [.detach(stream: stream.number, position: stream.position)]
     }
 }

@@ -282,7 +282,7 @@ struct StreamRegistryTests {
         _ = attach(stream(1, controller: slow))
         _ = attach(stream(2))
         _ = registry.received(frame(101, .everybody(nil)))
-        #expect(registry.received(frame(102, .everybody(nil))) == [.detach(stream: 1)])
+        #expect(registry.received(frame(102, .everybody(nil))) == [.detach(stream: 1, position: event(100))])
         #expect(slow.received == [101])
         #expect(slow.closing == .tooSlow)
         #expect(consumer.received == [101, 102])
@@ -426,7 +426,7 @@ struct StreamRegistryTests {
         // What it has is passed over.
         #expect(registry.replayed(page, by: replay(1, 50...100)) == page[..<2])
         #expect(registry.replayed([message(80)], by: replay(1, 50...100)).isEmpty)
-        #expect(registry.refused(replay(1, 50...100)) == [.detach(stream: 1)])
+        #expect(registry.refused(replay(1, 50...100)) == [.detach(stream: 1, position: event(100))])
         #expect(small.received == [60, 70])
         #expect(small.closing == .tooSlow)
         #expect(registry.refused(replay(1, 50...100)) == [])

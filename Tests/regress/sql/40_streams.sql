@@ -60,6 +60,13 @@ SELECT data FROM tmcp.replay('tmcp', :taken_stream, :resumed_after, :resumed_pos
 -- A client that starts anew without a last event id wants nothing of what was.
 SELECT tmcp.detach('tmcp', :one, ARRAY[:taken_stream]);
 SELECT state, replay_after FROM tmcp.attach('tmcp', :one, 'a');
+-- A detach that is carried out late, when the client has come back to the same node, leaves its stream alone.
+SELECT state, event_id FROM tmcp.attach('tmcp', :one, 'a') \gset again_
+SELECT tmcp.detach('tmcp', :one, ARRAY[:taken_stream, 0], ARRAY[:again_event_id - 1, NULL]);
+SELECT tmcp.has('tmcp', 'a');
+SELECT tmcp.detach('tmcp', :one, ARRAY[:taken_stream, 0], ARRAY[:again_event_id, NULL]);
+SELECT tmcp.has('tmcp', 'a');
+SELECT state FROM tmcp.attach('tmcp', :one, 'a');
 
 -- A resume from before the stream existed, or from before what the log still has, is purged and says so; the stream is
 -- attached all the same.
