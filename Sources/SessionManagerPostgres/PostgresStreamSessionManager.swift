@@ -65,8 +65,8 @@ public struct PostgresStreamSessionManager: StreamSessionManager, Service {
 
     /// The executor that the manager's connections run on, as soon as it runs.
     ///
-    /// A task that prefers it (`withTaskExecutorPreference`) calls the manager without changing threads, which takes
-    /// half of the client's time; so do its child tasks. It is one thread, which all streams wait for: what runs there
+    /// A task that prefers it (`withTaskExecutorPreference`) calls the manager without changing threads, which saves
+    /// a message that is alone some 0.05 ms; so do its child tasks. It is one thread, which all streams wait for: what runs there
     /// must neither block nor compute for long.
     ///
     /// - Throws: as ``waitUntilReady()``; `.notRunning` also when there is no `run()` within the connect timeout, and
