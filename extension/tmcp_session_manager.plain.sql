@@ -958,7 +958,9 @@ DECLARE
     stopped tmcp.nodes;
     detached bigint;
 BEGIN
-    -- The node first: it waits for attaches under way, whose streams are then detached with the others.
+    -- The store before the node, as in tmcp.drop_store: the new row below locks it.
+    PERFORM FROM tmcp.stores AS x WHERE x.store = s.store FOR KEY SHARE;
+    -- The node before its streams: it waits for attaches under way, whose streams are then detached with the others.
     DELETE FROM tmcp.nodes AS n WHERE n.node = stop_node.node AND n.store = s.store RETURNING n.* INTO stopped;
     detached := tmcp._let_go(ARRAY(SELECT x.stream FROM tmcp.streams AS x
                                    WHERE x.node = stop_node.node AND x.store = s.store
