@@ -999,9 +999,10 @@ Example: SELECT tmcp.stop_node('tmcp', 1);$$;
 -- The order of messages. Whoever holds the order lock allocates event ids, and holds it until commit, so that ids grow
 -- in the order in which other transactions see the messages: a cursor over the log skips nothing.
 --
--- Locks are taken in one order everywhere, so that nobody waits in a circle: rows of nodes, of sessions, of
--- session_counts, of streams, of each the lower key or id first, and then the order lock; nothing is waited for while
--- that is held. Whoever has to go against this order takes only what is free (SKIP LOCKED, NOWAIT).
+-- Locks are taken in one order everywhere, so that nobody waits in a circle: rows of nodes (after that of the store, for
+-- whoever drops it or stops one of its nodes), of sessions, of session_counts, of streams, of each the lower key or id
+-- first, and then the order lock; nothing is waited for while that is held. Whoever has to go
+-- against this order takes only what is free (SKIP LOCKED, NOWAIT).
 
 CREATE FUNCTION tmcp._require_read_committed() RETURNS void
 LANGUAGE plpgsql
